@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime as dt
+import operator
 import pathlib
 import re
 import time
@@ -113,17 +114,8 @@ def fresh_copy(value: T) -> T:
 
 def _fresh(value: Any) -> Any:
     kind = type(value)
-    if kind is dict:
-        return {k: v if type(v) in SCALARS else _fresh(v) for k, v in value.items()}
-    if kind is list:
-        if SCALARS.issuperset(map(type, value)):
-            return value.copy()  # a fifth of the time
-        return [v if type(v) in SCALARS else _fresh(v) for v in value]
-    if kind is tuple:
-        parts = [v if type(v) in SCALARS else _fresh(v) for v in value]
-        return value if all(a is b for a, b in zip(parts, value, strict=True)) else tuple(parts)
-    if kind in (set, bytearray):
-        return kind(value)
+    if (copier := _COPIERS.get(kind)) is not None:
+        return copier(value)
     if isinstance(value, (dict, list, set)) or (hasattr(kind, "__dataclass_fields__") and not isinstance(value, type)):
         try:
             return copy.deepcopy(value)
@@ -134,6 +126,29 @@ def _fresh(value: Any) -> Any:
     return value
 
 
+def _fresh_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    return {k: v if type(v) in SCALARS else _fresh(v) for k, v in value.items()}
+
+
+def _fresh_list(value: Sequence[Any]) -> list[Any]:
+    if SCALARS.issuperset(map(type, value)):
+        return [*value]  # a fifth of the time
+    return [v if type(v) in SCALARS else _fresh(v) for v in value]
+
+
+def _fresh_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    parts = _fresh_list(value)
+    return value if all(map(operator.is_, parts, value)) else tuple(parts)
+
+
+#: How values of exactly these types are copied; and the names of the types of numpy and pandas that have `copy`.
+_COPIERS: Mapping[type, Callable[[Any], Any]] = {
+    dict: _fresh_dict,
+    list: _fresh_list,
+    tuple: _fresh_tuple,
+    set: set,
+    bytearray: bytearray,
+}
 _COPIED = frozenset({"ndarray", "recarray", "MaskedArray", "Series", "DataFrame"})
 
 
@@ -209,29 +224,27 @@ def _as_list(value: object) -> Sequence[object] | None:
 
 
 def _read_struct(value: Mapping[str, object]) -> tuple[Sequence[object], Sequence[int], int]:
-    columns: dict[str, Sequence[object]] = {}
-    for name, column in value.items():
-        items = _as_list(column)
-        if items is None:
-            raise ValueError(
-                f"is a mapping whose {name!r} is a {type(column).__name__}; a struct of lists needs lists."
-            )
-        columns[name] = items
+    columns = {name: _column(name, column) for name, column in value.items()}
     lengths = {name: len(c) for name, c in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"is a struct of lists of unequal length: {lengths}.")
     runnable: Sequence[int] = range(next(iter(lengths.values()), 0))
-    if "language" in columns:
-        languages = columns["language"]
+    if (languages := columns.get("language")) is not None:
         numbers = [x if isinstance(x, int) and not isinstance(x, bool) else None for x in languages]
         columns["language"] = [
             old if n is None else language_of_number(n) for old, n in zip(languages, numbers, strict=True)
         ]
         if 0 in numbers:
             runnable = [i for i, n in enumerate(numbers) if n != 0]
-    names = list(columns)
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return rows, runnable, len(rows) - len(runnable)
+
+
+def _column(name: str, column: object) -> Sequence[object]:
+    items = _as_list(column)
+    if items is None:
+        raise ValueError(f"is a mapping whose {name!r} is a {type(column).__name__}; a struct of lists needs lists.")
+    return items
 
 
 # ---- samples that are plain values
@@ -346,29 +359,30 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Sequence[M
         >>> resolve_groups(["prompts"], [{"id": 1, "prompts": ["a"]}])
         {'prompt': 'prompts'}
     """
-    first = next(iter(samples), {})
-    likeliest = asked.values() if isinstance(asked, Mapping) else [_spellings(name)[0][1] for name in asked]
-    looked_at = [first] if all(key in first for key in likeliest) else samples  # what others have changes nothing then
-    keys = [k for k in dict.fromkeys(chain.from_iterable(looked_at)) if isinstance(k, str)]
+    is_exact = isinstance(asked, Mapping)
+    spellings = [[(name, asked[name])] if isinstance(asked, Mapping) else _spellings(name) for name in asked]
+    keys = _keys_of(samples, [pairs[0][1] for pairs in spellings])
     out: dict[str, str] = {}
     missing: list[tuple[str, str]] = []
-    for name in asked:
-        if isinstance(asked, Mapping):
-            group, key = name, asked[name]
-        else:
-            group, key = next(
-                ((g, k) for g, k in _spellings(name) if k in keys),
-                (_singular(name), default_key(name)),
-            )
+    for name, pairs in zip(asked, spellings, strict=True):
+        likeliest = pairs[-1 if _is_plural(name) else 0]
+        group, key = next((pair for pair in pairs if pair[1] in keys), likeliest)
         if key not in keys:
             missing.append((name, key))
         group = without_surrogates(group)
-        if out.get(group, key) != key or (group in out and not isinstance(asked, Mapping)):
+        if out.get(group, key) != key or (group in out and not is_exact):
             raise InputError(f"groups: {name!r} names the group {group!r} twice; leave one of them out.")
         out[group] = key
     if missing and keys:
         raise InputError(_missing_groups(missing, [k for k in keys if k != "id"]))
     return out
+
+
+def _keys_of(samples: Sequence[Mapping[str, object]], likeliest: Iterable[str]) -> list[str]:
+    """Return the samples' keys; those of the first one where it has the likeliest, since others change nothing then."""
+    first = next(iter(samples), {})
+    looked_at = [first] if all(key in first for key in likeliest) else samples
+    return [k for k in dict.fromkeys(chain.from_iterable(looked_at)) if isinstance(k, str)]
 
 
 def default_key(name: str) -> str:

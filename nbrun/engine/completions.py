@@ -116,14 +116,7 @@ def after_exception(
     if isinstance(e, JudgeUnavailableError):
         scheduler.wait_for_judge(sample, position, message_of(e))
         return None
-    policy = scheduler.retry
-    retriable = isinstance(e, Exception) and not isinstance(e, policy.never) and getattr(e, "retriable", True)
-    retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
-    if retriable and policy.attempts > 1 and scheduler.waits_out(sample, position, task, retry, e):
-        return None
-    task._exceptions += 1
-    if retriable and task._exceptions < policy.attempts:
-        scheduler.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
+    if _tries_again(scheduler, sample, position, task, e):
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
     if printed := scheduler.output.of((task.sample_id, task.group, task.index)):
@@ -136,6 +129,20 @@ def after_exception(
         ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
     )
     return Failure(record, e, error)
+
+
+def _tries_again(scheduler: CompletionTarget, sample: SampleWork, position: int, task: Task, e: BaseException) -> bool:
+    """Queue the task for another attempt after an exception, if the policy allows one. Return whether it does."""
+    policy = scheduler.retry
+    is_final = not isinstance(e, Exception) or isinstance(e, policy.never) or not getattr(e, "retriable", True)
+    retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
+    if not is_final and policy.attempts > 1 and scheduler.waits_out(sample, position, task, retry, e):
+        return True
+    task._exceptions += 1
+    if is_final or task._exceptions >= policy.attempts:
+        return False
+    scheduler.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
+    return True
 
 
 def _used_up(e: Retry, task: Task) -> Retry:

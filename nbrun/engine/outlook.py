@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from nbrun.engine.worker_pool import TaskSource, WorkerPool
-from nbrun.formatting import duration_text
+from nbrun.formatting import counted, duration_text
 from nbrun.model import TaskSummary
 from nbrun.tuning import TUNING
 
@@ -144,16 +144,16 @@ class Outlook:
             return ""
         with scheduler.lock:
             now = time.monotonic()
-            count, due, is_held = queue.delayed, queue.next_due or 0.0, gate.is_held(now)
-            others_run = not is_held and count < scheduler.target_workers and self._pool.at_work()
-            if not scheduler.run_state.is_running or not (count or is_held) or others_run:
+            count, is_held = queue.delayed, gate.is_held(now)
+            if not scheduler.run_state.is_running or not (count or is_held):
+                return ""
+            if not is_held and count < scheduler.target_workers and self._pool.at_work():
                 return ""
             reason, others = (gate.reason, 0) if is_held else queue.most_frequent_reason()
-            turn = gate.next_at(now) if gate.is_active else now
-        text = f"{count:,} waiting" if count else "Waiting"
-        more = f" and {others} other reason{'s' if others > 1 else ''}" if others else ""
-        parts = [f"{text}: {_short(reason) or 'no reason given'}{more}", _next_text(max(due, turn) - now)]
-        return ", ".join(filter(None, parts))
+            due = max(queue.next_due or 0.0, gate.next_at(now) if gate.is_active else now)
+        more = f" and {counted(others, 'other reason')}" if others else ""
+        text = f"{f'{count:,} waiting' if count else 'Waiting'}: {_short(reason) or 'no reason given'}{more}"
+        return ", ".join(filter(None, [text, _next_text(due - now)]))
 
 
 def _short(reason: str) -> str:

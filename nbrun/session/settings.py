@@ -25,8 +25,9 @@ import sys
 import sysconfig
 import types
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from nbrun.canonical import blake2b, canonical, is_a
@@ -548,15 +549,17 @@ def _attributes(owner: Any, home: set[str], names: set[str]) -> Iterator[tuple[s
                 yield from ((name, value) for name, value in vars(kind).items() if name in called)
         return
     is_all = any(k is not object and k.__module__ not in home for k in type(owner).__mro__)
-    slots = [s for k in type(owner).__mro__ for s in _slots(k)]
-    found = {name: getattr(owner, name) for name in slots if hasattr(owner, name)}
-    found |= getattr(owner, "__dict__", {})
-    yield from ((name, v) for name, v in found.items() if isinstance(name, str) and (is_all or name in names))
+    for name, value in _held_by(owner).items():
+        if isinstance(name, str) and (is_all or name in names):
+            yield name, value
 
 
-def _slots(kind: type) -> Iterable[str]:
-    slots = vars(kind).get("__slots__", ())
-    return (s for s in ((slots,) if isinstance(slots, str) else slots) if s not in ("__dict__", "__weakref__"))
+def _held_by(owner: Any) -> dict[Any, Any]:
+    """Return the values in an object's slots and in its dictionary, by name."""
+    slots = [vars(kind).get("__slots__", ()) for kind in type(owner).__mro__]
+    names = chain.from_iterable((s,) if isinstance(s, str) else s for s in slots)
+    found = {n: getattr(owner, n) for n in names if n not in ("__dict__", "__weakref__") and hasattr(owner, n)}
+    return found | getattr(owner, "__dict__", {})
 
 
 @functools.cache
@@ -675,23 +678,24 @@ def _parsed(filename: str, source: str) -> _Source | None:
 def _node_of(fn: types.FunctionType) -> ast.AST | None:
     """Return the syntax tree of a function, if the present source compiles to exactly the code that runs."""
     code = fn.__code__
-    if code.co_filename.startswith("<"):
-        lines = linecache.getlines(code.co_filename)
-    else:
-        linecache.checkcache(code.co_filename)
-        lines = linecache.getlines(code.co_filename, fn.__globals__)
-    source = "".join(lines)
-    if not source or len(source) > MAX_SOURCE_CHARS:
-        return None
-    parsed = _parsed(code.co_filename, source)
+    source = _source_of(fn)
+    parsed = _parsed(code.co_filename, source) if 0 < len(source) <= MAX_SOURCE_CHARS else None
     if parsed is None or not any(_is_same(code, c) for c in parsed.codes):
         return None
-    first, last = _lines(code)
     if code.co_name == "<lambda>":
-        around = [node for node in parsed.functions if isinstance(node, ast.Lambda) and _holds(node, first, last)]
+        around = [node for node in parsed.functions if isinstance(node, ast.Lambda) and _holds(node, *_lines(code))]
         return around[-1] if around else None  # the innermost one
     found = [node for node in parsed.functions if not isinstance(node, ast.Lambda) and _begins_at(node, code)]
     return found[0] if len(found) == 1 else None
+
+
+def _source_of(fn: types.FunctionType) -> str:
+    """Return the present source of the file, or of the notebook's cell, that a function is from; "" without one."""
+    filename = fn.__code__.co_filename
+    if filename.startswith("<"):
+        return "".join(linecache.getlines(filename))
+    linecache.checkcache(filename)
+    return "".join(linecache.getlines(filename, fn.__globals__))
 
 
 def _holds(node: ast.Lambda, first: tuple[int, int], last: tuple[int, int]) -> bool:
@@ -741,13 +745,12 @@ def _dump(node: Any, *, is_root: bool = True) -> str:
         return "[" + ",".join(_dump(n, is_root=False) for n in node) + "]"
     if not isinstance(node, ast.AST):
         return f"{type(node).__name__}:{node!r}"
-    parts = []
-    for name, value in ast.iter_fields(node):
-        if name in _LEFT_OUT or value is None or value == [] or (is_root and name == "name"):
-            continue
-        if name == "body" and isinstance(value, list) and isinstance(node, _WITH_DOCSTRING):
-            value = value[1:] if _is_docstring(value[0]) else value
-        parts.append(f"{name}={_dump(value, is_root=False)}")
+    fields = {k: v for k, v in ast.iter_fields(node) if k not in _LEFT_OUT and v is not None and v != []}
+    if is_root:
+        fields.pop("name", None)
+    if isinstance(node, _WITH_DOCSTRING) and "body" in fields and _is_docstring(fields["body"][0]):
+        fields["body"] = fields["body"][1:]
+    parts = [f"{name}={_dump(value, is_root=False)}" for name, value in fields.items()]
     if isinstance(node, ast.Constant) and node.value is None:
         parts.append("None")
     return f"{type(node).__name__}({','.join(parts)})"

@@ -313,32 +313,51 @@ class _Directory:
         self.is_written = self.is_done = False
         self.total = self._done = self._errors = 0
         self._trouble = ""
-        self._state = "not read yet"
+        self._is_complete: bool | None = None  # None before the first look
         self._changed_at = -math.inf  # on monotonic's clock
 
     def look(self, is_first: bool) -> set[str]:
         """Look what is there now. Return the ids of the samples that have changed."""
-        follower, changed = self.follower, set[str]()
         # asked before looking: what a run writes until it ends is then read, and nothing comes after that
-        is_held, self._trouble = bool(holder_of(self.path / FOLDER / "lock")), ""
-        try:
-            changed = follower.look()
-        except (OSError, NbrunError, ValueError) as e:
-            self._trouble = f"can't be read: {e}"
-        counts = follower.counts.values()
-        self.total, self._done = sum(c.total for c in counts), sum(c.done for c in counts)
-        self._errors = sum(c.errors for c in counts)
-        is_complete = follower.is_there and complete(counts, follower.totals)
+        is_held = bool(holder_of(self.path / FOLDER / "lock"))
+        follower, changed = self.follower, self._follow()
+        is_complete = follower.is_there and complete(follower.counts.values(), follower.totals)
         if not (is_held or is_complete or is_first) and changed:
             self._changed_at = time.monotonic()
-        is_far = follower.host not in ("", host_name())
-        is_recent = time.monotonic() - self._changed_at < RECENT_S
-        self.is_written = is_held or (not is_complete and is_far and is_recent)
+        self.is_written = is_held or (not is_complete and self._is_written_elsewhere())
         self.is_done = is_complete and not self.is_written and not self._trouble
-        self._state = "running" if self.is_written else "done" if is_complete else "no run"
-        if self._trouble or not follower.is_there:
-            self._state = "unreadable" if self._trouble else "missing"
+        self._is_complete = is_complete
         return changed
+
+    def _follow(self) -> set[str]:
+        """Read what is new, and count what is saved. Return the ids of the samples that have changed."""
+        changed, self._trouble = set[str](), ""
+        try:
+            changed = self.follower.look()
+        except (OSError, NbrunError, ValueError) as e:
+            self._trouble = f"can't be read: {e}"
+        counts = self.follower.counts.values()
+        self.total, self._done = sum(c.total for c in counts), sum(c.done for c in counts)
+        self._errors = sum(c.errors for c in counts)
+        return changed
+
+    def _is_written_elsewhere(self) -> bool:
+        """Return whether a run on another host, whose lock can't be seen here, has lately changed something."""
+        is_recent = time.monotonic() - self._changed_at < RECENT_S
+        return is_recent and self.follower.host not in ("", host_name())
+
+    @property
+    def _state(self) -> str:
+        """How it is, in a word or two."""
+        if self._is_complete is None:
+            return "not read yet"
+        if self._trouble:
+            return "unreadable"
+        if not self.follower.is_there:
+            return "missing"
+        if self.is_written:
+            return "running"
+        return "done" if self._is_complete else "no run"
 
     @property
     def is_odd(self) -> bool:

@@ -168,32 +168,36 @@ class Dispatcher(SingleThreadPool):
 
     def _pick(self) -> Chunk | None:
         """Return the next chunk to send, or None if none may be sent now."""
-        if self._lost_workers.quarantined or self._lost_workers.runs_alone:
+        lost, scheduler = self._lost_workers, self.scheduler
+        if lost.quarantined or lost.runs_alone:
             if self.out:
                 return None
-            self._lost_workers.runs_alone = True
-            return Chunk([self._lost_workers.quarantined.popleft()], next(self._numbers), is_alone=True)
-        if self._lost_workers.again:
-            return Chunk([self._lost_workers.again.popleft()], next(self._numbers))
-        scheduler = self.scheduler
-        items: list[Item] = []
-        is_quarantined = False
+            lost.runs_alone = True
+            return Chunk([lost.quarantined.popleft()], next(self._numbers), is_alone=True)
+        if lost.again:
+            return Chunk([lost.again.popleft()], next(self._numbers))
         with scheduler.lock:
-            most = min(
-                self._chunk_sizer.size(scheduler.queue.ready, scheduler.target_workers),
-                MOST_NOTED if self._notes else 1 << 30,
-            )
-            while len(items) < most:
-                taken = scheduler.take(most - len(items))
-                if taken is None:
-                    break
-                sample, positions = taken
-                items += [(sample, position) for position in positions]
-            if not items and scheduler.is_all_fed and len(self.out) < scheduler.quarantine_width:
-                is_quarantined = not self._is_settling and all(chunk.is_quarantined for chunk in self.out.values())
-                taken = scheduler.take_quarantined() if is_quarantined else None
-                items = [(taken[0], taken[1][0])] if taken else []
+            items = self._take_items()
+            is_quarantined = not items and self._may_send_quarantined()
+            if is_quarantined and (taken := scheduler.take_quarantined()) is not None:
+                items = [(taken[0], taken[1][0])]
         return Chunk(items, next(self._numbers), is_quarantined=is_quarantined) if items else None
+
+    def _take_items(self) -> list[Item]:
+        """Take the tasks of the next chunk from the queue. The caller holds the scheduler's lock."""
+        scheduler, items = self.scheduler, list[Item]()
+        most = self._chunk_sizer.size(scheduler.queue.ready, scheduler.target_workers)
+        if self._notes:
+            most = min(most, MOST_NOTED)
+        while len(items) < most and (taken := scheduler.take(most - len(items))) is not None:
+            items += [(taken[0], position) for position in taken[1]]
+        return items
+
+    def _may_send_quarantined(self) -> bool:
+        """Return whether nothing runs but quarantined tasks, and another of them may. The caller holds the lock."""
+        if self._is_settling or not self.scheduler.is_all_fed or len(self.out) >= self.scheduler.quarantine_width:
+            return False
+        return all(chunk.is_quarantined for chunk in self.out.values())
 
     def _send_chunk(self, chunk: Chunk, with_function: bool = False) -> bool:
         """Send a chunk. Return False if the executor refused it."""
