@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from nbrun.errors import JudgeError
 from nbrun.judge.comparison import compare_tokens
@@ -291,12 +291,18 @@ def rules_of_flags(flags: tuple[str, ...]) -> FlagRules:
     )
 
 
-def _tolerance(name: str, text: str) -> float:
+def number_of(text: Any) -> float | None:
+    """Return a finite number; None where a text or another value is none."""
     try:
         value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _tolerance(name: str, text: str) -> float:
+    value = number_of(text)
+    if value is None or value < 0:
         raise _bad_flags(f"{name} is {text!r}, not a number of 0 or more")
     return value
 

@@ -377,18 +377,23 @@ class _Package:
 
     def _submissions(self, tests: Sequence[str]) -> dict[str, Any]:
         """Return the groups of a row, `expected_verdicts`, `expectations`, and the names that set no time limit."""
+        found = list(self._found_submissions(tests))
+        row: dict[str, Any] = {"expected_verdicts": {}}
+        for name in _GROUPS:
+            group = [submission for submission in found if submission.group == name]
+            row[f"{name}s"] = [submission.item for submission in group]
+            row["expected_verdicts"][name] = [submission.expected for submission in group]
+        row["sets_no_time_limit"] = [submission.name for submission in found if not submission.sets_time_limit]
+        if checks := {s.name: [check.record() for check in s.checks] for s in found if s.checks}:
+            row["expectations"] = checks
+        return row
+
+    def _found_submissions(self, tests: Sequence[str]) -> Iterator[_Submission]:
         path = self.folder / "submissions" / expectations.FILE
         rules = expectations.check_rules(_read_yaml(path) if path.is_file() else {})
-        folders = [folder for folder in _inside(self.folder / "submissions") if folder.is_dir()]
-        found = [self._submission(path, rules, tests) for folder in folders for path in _inside(folder)]
-        groups = {name: [s for s in found if s.group == name] for name in _GROUPS}
-        checks = {s.name: [check.record() for check in s.checks] for s in found if s.checks}
-        return {
-            **{f"{name}s": [s.item for s in group] for name, group in groups.items()},
-            "expected_verdicts": {name: [s.expected for s in group] for name, group in groups.items()},
-            "sets_no_time_limit": [s.name for s in found if not s.sets_time_limit],
-            **({"expectations": checks} if checks else {}),
-        }
+        for folder in filter(Path.is_dir, _inside(self.folder / "submissions")):
+            for path in _inside(folder):
+                yield self._submission(path, rules, tests)
 
     def _submission(self, path: Path, rules: expectations.Rules, tests: Sequence[str]) -> _Submission:
         folder = path.parent.name
@@ -432,13 +437,14 @@ class _Package:
 
     def _included(self, language: str) -> dict[str, Path]:
         """Return the files that are added to every submission in a language."""
-        folders = [folder for folder in _inside(self.folder / "include") if folder.is_dir()]
-        shared = [folder for folder in folders if folder.name == "default"]
-        own = [folder for folder in folders if _INCLUDES.get(folder.name.lower()) == language]
-        found: dict[str, Path] = {}
-        for folder in (*shared, *own):  # a language's own files replace the default ones
-            found |= _files_in(folder)
-        return found
+        shared: dict[str, Path] = {}
+        own: dict[str, Path] = {}
+        for folder in filter(Path.is_dir, _inside(self.folder / "include")):
+            if folder.name == "default":
+                shared = _files_in(folder)
+            elif _INCLUDES.get(folder.name.lower()) == language:
+                own |= _files_in(folder)
+        return shared | own  # a language's own files replace the default ones
 
 
 def _domjudge_time_limit(path: Path) -> str | None:

@@ -56,7 +56,8 @@ class LocalSandbox:
 
     Args:
         time_limit_s: CPU seconds a test, for all problems; None takes the problem's, or 2 s where it has none. Packages
-            without one get it by the rule of their format, from what their accepted submissions take here.
+            without one get it by the rule of their format, from what their accepted submissions take here; on a machine
+            that others keep busy, submissions near that limit end as errors and are judged again later.
         memory_limit_mb: MiB a test; None takes the problem's, or 1024 where it has none.
         output_limit_mb: MiB of stdout, of stderr, and of any file; None takes the problem's, or 64.
         all_tests: run the tests behind the first failing one too.

@@ -10,8 +10,10 @@ Pure functions. `rules_of` is called by the thread that feeds a run, `grade` by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
+
+from nbrun.judge.checkers import number_of
 
 #: The score of the group `secret` where the package names none.
 DEFAULT_MAX_SCORE = 100.0
@@ -78,18 +80,10 @@ def rules_of(groups: Groups, is_legacy: bool) -> Rules:
 
 def _check_rules(own: Mapping[str, Any], where: str) -> None:
     for name in ("accept_score", "reject_score", "max_score"):
-        if own.get(name) not in (None, _UNBOUNDED) and not _is_number(own[name]):
+        if own.get(name) not in (None, _UNBOUNDED) and number_of(own[name]) is None:
             raise ValueError(f"{where}: {name} is {own[name]!r}, not a number")
     if own.get("score_aggregation") not in (None, *_AGGREGATIONS):
         raise ValueError(f"{where}: score_aggregation is {own['score_aggregation']!r}")
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 class Grade(NamedTuple):
@@ -139,21 +133,28 @@ def _legacy(tree: _Tree, path: str, groups: Groups, above: Mapping[str, Any], fo
     """Return what a group gets from the default grader of the legacy format; put its points into `found`."""
     about = {**above, **groups.get(path, {})}
     flags = str(about.get("grader_flags") or "").split()
-    parts: list[_Scored] = []
-    for name, inside in tree.items():
-        if not path and name == "sample" and "ignore_sample" in flags:
-            continue
-        if isinstance(inside, dict):
-            part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about, found)
-        else:
-            part = _legacy_test(inside, about)
-        parts.append(part)
-        if not part.accepted and path and about.get("on_reject", "break") == "break":
-            break
+    if not path and "ignore_sample" in flags:
+        tree = {name: inside for name, inside in tree.items() if name != "sample"}
+    parts = list(_legacy_parts(tree, path, groups, about, found))
     mode = next((flag for flag in flags if flag in _MODES), "sum")
     found[path] = _aggregated(mode, [part.points or 0.0 for part in parts])
     enough = any if "accept_if_any_accepted" in flags else all
     return _Scored("always_accept" in flags or enough(part.accepted for part in parts), found[path])
+
+
+def _legacy_parts(
+    tree: _Tree, path: str, groups: Groups, about: Mapping[str, Any], found: dict[str, float]
+) -> Iterator[_Scored]:
+    """Yield what the tests and groups in a group get, up to the first rejected one where that ends the group."""
+    stops = bool(path) and about.get("on_reject", "break") == "break"
+    for name, inside in tree.items():
+        if isinstance(inside, dict):
+            part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about, found)
+        else:
+            part = _legacy_test(inside, about)
+        yield part
+        if stops and not part.accepted:
+            return
 
 
 def _legacy_test(test: _Scored, about: Mapping[str, Any]) -> _Scored:
@@ -194,18 +195,18 @@ class _Scorer:
             return _Scored(False, 0.0)
         aggregation = about.get("score_aggregation") or ("sum" if path == "secret" or most is None else "pass-fail")
         share = self._share(tree, path, most, aggregation)
-        parts: list[_Scored] = []
-        for name, inside in tree.items():
-            if isinstance(inside, dict):
-                inner = f"{path}/{name}"
-                parts.append(self._group(inside, inner, self._own_max(inner, share)))
-            else:
-                parts.append(_test_score(inside, share))
+        parts = [self._part(inside, f"{path}/{name}", share) for name, inside in tree.items()]
         accepted = all(part.accepted for part in parts)
         if aggregation == "pass-fail":
             return _Scored(accepted, (1.0 if most is None else most) if accepted else 0.0)
         total = _aggregated(aggregation, [part.points or 0.0 for part in parts])
         return _Scored(accepted, total if most is None else min(total, most))
+
+    def _part(self, inside: _Tree | _Scored, path: str, share: float | None) -> _Scored:
+        """Return what a test or a group in a group gets, whose share of that group's points this is."""
+        if isinstance(inside, dict):
+            return self._group(inside, path, self._own_max(path, share))
+        return _test_score(inside, share)
 
     def _share(self, tree: Mapping[str, object], path: str, most: float | None, aggregation: str) -> float | None:
         """Return the greatest score of each test and group that names none; None where it is unbounded."""

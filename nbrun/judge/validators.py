@@ -37,6 +37,7 @@ from nbrun.judge.checkers import (
     Compare,
     KattisComparison,
     ProgramRun,
+    number_of,
 )
 from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.languages import Language, lookup
@@ -338,7 +339,7 @@ class KattisValidator(_ProgramChecker):
         accepted = _KATTIS.get(run.ending.return_code or 0)
         if accepted is None:
             return None
-        return CheckerResult(accepted, run.note, _number(run.score), _number(run.multiplier))
+        return CheckerResult(accepted, run.note, number_of(run.score), number_of(run.multiplier))
 
 
 class TestlibChecker(_ProgramChecker):
@@ -384,7 +385,7 @@ class TestlibChecker(_ProgramChecker):
         code = run.ending.return_code
         if partial := _PARTIAL.match(run.note):  # its exit code depends on the share, and on testlib's version
             return self._scored(int(partial[1]) / 100, run.note)
-        if code == _POINTS_CODE and (points := _POINTS.match(run.note)) and (score := _number(points[1])) is not None:
+        if code == _POINTS_CODE and (points := _POINTS.match(run.note)) and (score := number_of(points[1])) is not None:
             return self._scored(score, run.note)
         accepted = _TESTLIB.get(-1 if code is None else code)
         return None if accepted is None else CheckerResult(accepted, run.note)
@@ -408,7 +409,7 @@ class PrintedScore(_ProgramChecker):
         words = run.output.split()
         if run.ending.return_code != 0 or not words:
             return None
-        score = _number({"true": "1", "false": "0"}.get(words[-1].lower(), words[-1]))
+        score = number_of({"true": "1", "false": "0"}.get(words[-1].lower(), words[-1]))
         partial = score if score not in (0, 1) else None  # a plain verdict needs no score
         return None if score is None else CheckerResult(score >= self._accepted_from, run.note, partial)
 
@@ -423,15 +424,6 @@ def _drain(fd: int, thread: threading.Thread) -> None:
     while thread.is_alive():
         if poller.poll(50) and not os.read(fd, 1 << 16):
             return
-
-
-def _number(text: str) -> float | None:
-    """Return a finite number; None where the text is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def checker_of(

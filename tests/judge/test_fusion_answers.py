@@ -318,7 +318,7 @@ def test_an_answer_that_is_none(body: bytes) -> None:
     with pytest.raises(InvalidAnswer):
         read_submit(body, TESTS, JudgingRules(DEFAULT, True, None))
     with pytest.raises(InvalidAnswer):
-        read_run(body, TESTS[0], JudgingRules(DEFAULT, True, None))
+        read_run(body, TESTS[:1], JudgingRules(DEFAULT, True, None))
 
 
 def test_tests_that_are_no_text_are_refused(service: Service) -> None:
@@ -339,7 +339,7 @@ def test_tests_that_are_no_text_are_refused(service: Service) -> None:
 def test_a_compiler_that_the_machine_starved_says_nothing_of_the_source(stderr: str, is_fault: bool) -> None:
     step = {"status": "Finished", "execution_time": 1.0, "return_code": 1, "stdout": "", "stderr": stderr}
     run = {"status": "Failed", "message": "", "compile_result": step, "run_result": None}
-    found = read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None))
+    (found,) = read_run(json.dumps(run).encode(), TESTS[:1], JudgingRules(DEFAULT, True, None))
     assert (found.fault is Fault.SERVER_FAILED, str(found.verdict)) == (
         is_fault,
         "JudgeError" if is_fault else "CompileError",
@@ -373,7 +373,9 @@ def test_who_is_ended_by_a_signal_is_tried_again_whatever_the_load(service: Serv
 def test_a_compiler_that_a_signal_ended_says_nothing_of_the_source() -> None:
     step = {"status": "Finished", "execution_time": 1.0, "return_code": -2, "stdout": "", "stderr": ""}
     run = {"status": "Failed", "message": "", "compile_result": step, "run_result": None}
-    assert read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None)).fault is Fault.SERVER_FAILED
+    assert (
+        read_run(json.dumps(run).encode(), TESTS[:1], JudgingRules(DEFAULT, True, None))[0].fault is Fault.SERVER_FAILED
+    )
 
 
 @pytest.mark.parametrize(("stdout", "fault"), [("", Fault.SERVER_FAILED), ("3\n", None)])
@@ -384,7 +386,7 @@ def test_an_interpreter_that_is_interrupted_before_it_runs_the_program_says_noth
     stderr = "Fatal Python error: init_import_site: Failed to import the site module\nKeyboardInterrupt\n"
     step = {"status": "Finished", "execution_time": 0.1, "return_code": 1, "stdout": stdout, "stderr": stderr}
     run = {"status": "Failed", "message": "", "compile_result": None, "run_result": step}
-    assert read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None)).fault is fault
+    assert read_run(json.dumps(run).encode(), TESTS[:1], JudgingRules(DEFAULT, True, None))[0].fault is fault
 
 
 def test_headers_go_along(service: Service) -> None:
@@ -450,7 +452,9 @@ def test_the_local_sandbox_agrees_with_a_real_server(sandbox: LocalSandbox, name
         source, language = body["code"], body["language"]
         test, more = _test_of(body, ANSWERS[name])
         problem = {"id": name, "tests": [test], **more}
-        real = [read_run(answer, {"input": test["input"], "output": _written(ANSWERS[name])}, rules).verdict]
+        real = [
+            o.verdict for o in read_run(answer, [{"input": test["input"], "output": _written(ANSWERS[name])}], rules)
+        ]
     wanted = next((verdict for verdict in real if verdict != Verdict.ACCEPTED), Verdict.ACCEPTED)
     if "mem-limit" in name and wanted == Verdict.RUNTIME_ERROR:
         wanted = Verdict.MEMORY_LIMIT_EXCEEDED  # the service has no such verdict

@@ -125,8 +125,8 @@ def read_submit(body: bytes, tests: Sequence[Mapping[str, object]], rules: Judgi
     return [_read_test(_mapping(a, "a test"), test, rules) for a, test in zip(answered, tests, strict=False)]
 
 
-def read_run(body: bytes, test: Mapping[str, object], rules: JudgingRules) -> TestOutcome:
-    """Return the outcome in an answer of `/run_code` to one test; the service doesn't know the expected output.
+def read_run(body: bytes, tests: Sequence[Mapping[str, object]], rules: JudgingRules) -> list[TestOutcome]:
+    """Return the outcome in an answer of `/run_code` to its one test; the service doesn't know the expected output.
 
     Raises:
         InvalidAnswer: the answer doesn't have the expected structure.
@@ -134,7 +134,7 @@ def read_run(body: bytes, test: Mapping[str, object], rules: JudgingRules) -> Te
     run = _mapping(_parsed(body), "the answer")
     if "status" not in run or "run_result" not in run:
         raise InvalidAnswer(f"the answer describes no run: {_shown(body)}")
-    return _read_test({"exec_info": run}, test, rules)
+    return [_read_test({"exec_info": run}, tests[0], rules)]
 
 
 def _read_test(answered: Mapping[str, object], test: Mapping[str, object], rules: JudgingRules) -> TestOutcome:

@@ -213,7 +213,8 @@ class Client:
             return False
         program = Program(language, language, _TRIALS[language])
         request = run_code(program, _EMPTY_TEST, RunOptions(10.0, 10.0, None, False))
-        tried = self._exchange(connection, request, partial(_read_trial, JudgingRules(DEFAULT, True, 0)), call)
+        read = partial(read_run, tests=[_EMPTY_TEST], rules=JudgingRules(DEFAULT, True, 0))
+        tried = self._exchange(connection, request, read, call)
         return any(o.fault is None and o.verdict in (Verdict.ACCEPTED, Verdict.WRONG_ANSWER) for o in tried)
 
     def _exchange(self, connection: Connection, request: Request, read: Reader, call: Call) -> list[TestOutcome]:
@@ -323,10 +324,6 @@ def _interpret(response: Response, path: str, read: Reader) -> list[TestOutcome]
         if outcome.fault is Fault.SERVER_FAILED:
             raise EndpointFault(f"it failed: {outcome.detail}")
     return outcomes
-
-
-def _read_trial(rules: JudgingRules, body: bytes) -> list[TestOutcome]:
-    return [read_run(body, _EMPTY_TEST, rules)]
 
 
 def _summary(failures: Sequence[_Failure]) -> str:

@@ -464,17 +464,16 @@ class Solution:
 
     def _run(self, numbers: list[int], options: RunOptions, alone: bool, avoid: Collection[str]) -> None:
         """Send one request, for all of these tests or only the first one, and record the outcomes."""
-        if self.policy.api == "run_code" or self._is_slowed():
+        is_single = self.policy.api == "run_code"
+        if is_single or self._is_slowed():
             numbers = numbers[:1]
-        if self.policy.api == "run_code":
-            test = self.tests[numbers[0]]
-            request = run_code(self.program, test, options)
-            read = partial(self._read_one, test)
+        tests = [self.tests[n] for n in numbers]
+        if is_single:
+            request = run_code(self.program, tests[0], options)
         else:
             sent_options = options._replace(all_tests=options.all_tests or self._server_differs)
-            tests = [self.tests[n] for n in numbers]
             request = submit(self.program, tests, sent_options, self.name)
-            read = partial(read_submit, tests=tests, rules=self.policy.rules)
+        read = partial(read_run if is_single else read_submit, tests=tests, rules=self.policy.rules)
         language = self.program.language
         reply = self.client.send(request, read, self.call, language, self.task, alone=alone, avoid=avoid)
         self.load, self.endpoint = max(self.load, reply.load), reply.endpoint + request.path
@@ -492,9 +491,6 @@ class Solution:
         """Return whether a test was too slow in parallel but fast enough alone; then the remaining tests run alone."""
         late = {a.test for a in self.attempts if a.verdict == Verdict.TIME_LIMIT_EXCEEDED and a.load > 1}
         return any(a.test in late and a.load <= 1 and a.verdict == Verdict.ACCEPTED for a in self.attempts)
-
-    def _read_one(self, test: Mapping[str, object], body: bytes) -> list[TestOutcome]:
-        return [read_run(body, test, self.policy.rules)]
 
     # ---- the result
 
