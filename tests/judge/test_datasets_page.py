@@ -211,6 +211,10 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {"tests": 1},
     ),
+    "calls with other names of sides": (
+        own([{"fn_name": "add", "args": [1, 2], "expected": 3}, {"fn_name": "add", "in": [4, 5], "out": 9}], **CALLS),
+        {},
+    ),
     "a struct as JSON text": (own(json.dumps(SIDES)), {}),
     "a bytearray of JSON text": (own(bytearray(json.dumps(TWO).encode())), {}),
     "a memoryview of JSON text": (own(memoryview(json.dumps(TWO).encode())), {}),

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, is_missing, parsed_or_none, plain
+from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, is_missing, parsed_or_none, settled
 from nbrun.judge.languages import language_name
 
 #: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
@@ -73,15 +73,15 @@ def read_solutions(value: object, where: str, language: object = None) -> Any:
         >>> read_solutions(["```python\\nprint(1)\\n```"], "solutions")
         [{'language': 'python', 'solution': 'print(1)\\n'}]
     """
-    value = plain(value)
+    value = settled(value)
     while isinstance(value, str):  # JSON text may be in JSON text
         value = _listed(value) if value.strip() else []
-    if isinstance(value, Mapping):
-        return _read_struct(value, where, language) if value else []
-    if not isinstance(value, Sequence):
+    if isinstance(value, dict):
+        return _read_mapping(value, where, language) if value else []
+    if not isinstance(value, list):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
     items = [_read_item(item, language) for item in value]
-    if items and all(isinstance(item, Mapping) and item.keys().isdisjoint(_OF_ITEMS) for item in items):
+    if items and all(isinstance(item, dict) and item.keys().isdisjoint(_OF_ITEMS) for item in items):
         found = ", ".join(map(repr, [*items[0]][:8])) or "nothing"
         raise ValueError(f"{where!r} holds mappings without 'solution' (they have {found})")
     return items
@@ -91,15 +91,14 @@ def _listed(text: str) -> object:
     """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
     value = parsed_or_none(text) if text.lstrip()[:1] in (*_OPENING, '"') else None
     is_text_of_solutions = isinstance(value, str) and value.lstrip()[:1] in _OPENING
-    return value if is_text_of_solutions or isinstance(value, (list, Mapping)) else [text]
+    return value if is_text_of_solutions or isinstance(value, (list, dict)) else [text]
 
 
 # ---- structs of lists
 
 
-def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> object:
+def _read_mapping(columns: Mapping[str, Any], where: str, language: object) -> object:
     """Return a struct of lists with `solution` and `language` in it; a mapping of languages to sources as items."""
-    columns = {key: plain(column) for key, column in struct.items()}  # numpy's numbers aren't names of languages
     code = next((name for name in _CODE if name in columns), None)
     if code is None:
         return _read_by_language(columns, where)
@@ -109,10 +108,17 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> obj
     codes: Any = columns[code]
     names: Any = columns.get(name)
     if isinstance(codes, list) and not isinstance(names, list):  # one language for all of them, or none
-        names = [None if is_missing(names) else names] * len(codes)
+        names = [names] * len(codes)
     if not isinstance(codes, list) or len(codes) != len(names):
         counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
+    return _read_struct(columns, code, name, codes, names, language)
+
+
+def _read_struct(
+    columns: Mapping[str, Any], code: str, name: str, codes: list[Any], names: list[Any], language: object
+) -> dict[str, Any]:
+    """Return a struct whose columns with sources and languages have these names and values."""
     if not {*map(type, codes), *map(type, names)} <= {int, str}:
         codes = list(map(_decoded, codes))
         names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
@@ -149,26 +155,22 @@ def _decoded(text: object) -> object:
 
 def _read_item(item: Any, language: object) -> Any:
     """Return an item with `language` and `solution`; a value that isn't a solution stays, for the judge's error."""
-    if type(item) is dict and len(item) == 2 and _is_text(item.get("solution")) and _is_text(item.get("language")):
-        return item  # the usual case, in a faster way
     item = _decoded(item)
     if isinstance(item, str):
         inner = parsed_or_none(item) if item.startswith("{") else None
-        if not isinstance(inner, Mapping) or inner.keys().isdisjoint(_CODE):
+        if not isinstance(inner, dict) or inner.keys().isdisjoint(_CODE):
             return _read_text(item, language)
         item = inner
-    if isinstance(item, Mapping):
-        return _read_mapping(item, language)
-    is_pair = isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str)
+    if isinstance(item, dict):
+        return _read_fields(item, language)
+    is_pair = isinstance(item, list) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str)
     return {"language": item[0], "solution": item[1]} if is_pair else item
 
 
-def _is_text(value: object) -> bool:
-    return type(value) is str and value != "" and not value.isdecimal()
-
-
-def _read_mapping(item: Mapping[str, object], language: object) -> dict[str, object]:
-    item = {key: plain(_decoded(value)) for key, value in item.items()}  # numpy's numbers aren't names of languages
+def _read_fields(item: dict[str, object], language: object) -> dict[str, object]:
+    if len(item) == 2 and _is_text(item.get("solution")) and _is_text(item.get("language")):
+        return item  # the usual case, in a faster way
+    item = {key: _decoded(value) for key, value in item.items()}
     name = column_of(item, *_LANGUAGE)
     if name is not None:
         item[name] = _language_of(item[name], "", None)
@@ -176,9 +178,12 @@ def _read_mapping(item: Mapping[str, object], language: object) -> dict[str, obj
     if code is None or ("solution" in item and name == "language"):
         return item
     read = _read_text(str(item[code]), language)
-    if name is not None:
-        read["language"] = item[name]
+    read |= {} if name is None else {"language": item[name]}
     return {key: value for key, value in item.items() if key not in (code, name, "language")} | read
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and value != "" and not value.isdecimal()
 
 
 def _read_text(text: str, language: object) -> dict[str, object]:

@@ -29,17 +29,24 @@ from itertools import repeat
 from operator import contains
 from typing import Any, NamedTuple
 
-from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, flags_of, is_missing, mapping_in, parsed, plain
+from nbrun.judge.datasets.values import (
+    NOT_PARSED,
+    column_of,
+    first,
+    flags_of,
+    is_missing,
+    mapping_in,
+    parsed,
+    plain,
+    settled,
+)
 
 #: The expected output of a test that is code: the harness prints this if the code ran to its end.
 PASSED = "passed\n"
-#: Side of a test -> its names in tests, and the key of a mapping that holds it.
+#: Side of a test -> its names in tests.
 _SIDES = {
-    "input": (("input", "inputs", "stdin", "in", "test_input"), "stdin"),
-    "output": (
-        ("output", "outputs", "stdout", "expected_output", "expected", "answer", "out", "test_output"),
-        "stdout",
-    ),
+    "input": ("input", "inputs", "stdin", "in", "test_input", "args"),
+    "output": ("output", "outputs", "stdout", "expected_output", "expected", "answer", "out", "test_output"),
 }
 _CALLS = ("function_call", "functional", "function", "call_based")
 #: An argument by its name, as LeetCode writes examples: `nums = [1, 2], target = 3`.
@@ -106,17 +113,17 @@ def read_tests(value: object, where: str, function: str | None = None) -> Tests:
         >>> read_tests('[{"input": ["1 2", "3"], "output": ["4"]}]', "tests").tests
         [{'input': '1 2\\n3\\n', 'output': '4\\n'}]
     """
-    value = _opened(value, where)
+    value = _opened(settled(value), where)
     if value is None:
         return Tests([])
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return _read_mapping(value, where, function)
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+    if not isinstance(value, list):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of tests, or a struct of lists")
     tests = _flat(value, where)
     if tests and _all(str, tests):
         return code_tests(tests, where)
-    return _read_list([_as_mapping(test, f"{where}[{i}]") for i, test in enumerate(tests)], where, function)
+    return _read_list([_as_test(test, f"{where}[{i}]") for i, test in enumerate(tests)], where, function)
 
 
 def _opened(value: object, where: str) -> object:
@@ -144,18 +151,17 @@ def _flat(tests: Sequence[Any], where: str) -> list[Any]:
     if _all(str, tests) and all(test.lstrip()[:1] in ("[", "{") for test in tests):  # which no test code is
         tests = [parsed(test, f"{where}[{i}]") for i, test in enumerate(tests)]
     if tests and all(map(_are_tests, tests)):
-        return [test for inner in tests for test in plain(inner)]
+        return [test for inner in tests for test in inner]
     return list(tests)
 
 
 def _are_tests(value: object) -> bool:
     """Return whether a value is a list of tests with both sides or of test code, not a pair of input and output."""
-    value = plain(value)
     if not isinstance(value, list) or not value:
         return False
     if _all(str, value):
         return all(map(_CODE.search, value))
-    return _all(Mapping, value) and not any(map(_lacking, value))
+    return _all(dict, value) and not any(map(_lacking, value))
 
 
 # ---- mappings
@@ -171,7 +177,7 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
         return read_tests(value[inner], f"{where}.{inner}", function)
     if not _lacking(value):
         return _read_sides(value, where, function)
-    if value and _all(Mapping, [*value.values()]):  # name -> test
+    if value and _all(dict, [*value.values()]):  # name -> test
         return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
     raise ValueError(f"{where!r} is a mapping without {_sides(value)}")
 
@@ -179,20 +185,26 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
 def _read_sides(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
     """Return the tests of a mapping with both sides: a struct of lists, or a single test."""
     names = [_name_of(value, side) for side in _SIDES]
-    if names == ["inputs", "outputs"] and all(_is_list_as_text(value[name]) for name in names):
-        value = {**value, **{name: parsed(value[name], f"{where}.{name}") for name in names}}
-    if isinstance(value[names[0]], (str, bytes, Mapping)):
-        return _read_list([value], where, function)
-    return _read_columns(value, names, where, function)
-
-
-def _is_list_as_text(value: object) -> bool:
-    return isinstance(value, str) and _LIST_OF_TEXT.match(value) is not None
+    sides: list[Any] = [value[name] for name in names]
+    if names == ["inputs", "outputs"] and all(isinstance(side, str) and _LIST_OF_TEXT.match(side) for side in sides):
+        sides = [parsed(side, f"{where}.{name}") for name, side in zip(names, sides, strict=True)]
+    if isinstance(sides[0], (str, bytes, dict)):
+        return _read_list([_as_test(value, where)], where, function)
+    counts = [len(side) if isinstance(side, list) else "no" for side in sides]
+    if "no" in counts or counts[0] != counts[1]:
+        raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
+    others = {key: cell for key, cell in value.items() if key not in names and isinstance(cell, list)}
+    if function is None and not others and {*map(type, sides[0]), *map(type, sides[1])} <= {str}:
+        return Tests(_tests_of_text(*sides))  # the usual case, in a faster way
+    columns = {key: cell for key, cell in others.items() if len(cell) == counts[0]}
+    columns |= {"input": sides[0], "output": sides[1]}
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    return _read_list(rows, where, function, lines=names[0] == "inputs" and not others)
 
 
 def _name_of(test: Mapping[Any, object], side: str) -> str:
     """Return the key of a side of a test; empty if it has none."""
-    return next((key for key in _SIDES[side][0] if key in test), "")
+    return next((key for key in _SIDES[side] if key in test), "")
 
 
 def _lacking(test: Mapping[Any, object]) -> list[str]:
@@ -205,21 +217,6 @@ def _sides(test: Mapping[Any, object]) -> str:
     return f"{' and '.join(map(repr, _lacking(test)))} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
 
 
-def _read_columns(value: Mapping[str, object], names: Sequence[str], where: str, function: str | None) -> Tests:
-    """Return the tests of a list of inputs and a list of outputs, which have these names, and of lists beside them."""
-    columns = {key: column for key, cell in value.items() if isinstance(column := plain(cell), list)}
-    inputs, outputs = (columns.pop(name, None) for name in names)
-    if inputs is None or outputs is None or len(inputs) != len(outputs):
-        counts = ["no" if column is None else len(column) for column in (inputs, outputs)]
-        raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
-    if function is None and not columns and {*map(type, inputs), *map(type, outputs)} <= {str}:
-        return Tests(_tests_of_text(inputs, outputs))  # the usual case, in a faster way
-    same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
-    same |= {"input": inputs, "output": outputs}
-    rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
-    return _read_list(rows, where, function, lines=names[0] == "inputs" and not columns)
-
-
 def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Any]]:
     if any(map(contains, (*inputs, *outputs), repeat("\r"))):
         inputs, outputs = list(map(_unix, inputs)), list(map(_unix, outputs))
@@ -229,17 +226,26 @@ def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[s
 # ---- lists
 
 
-def _as_mapping(test: object, where: str) -> Mapping[str, object]:
-    test = plain(test)
-    if isinstance(test, Mapping):
-        if _name_of(test, "output"):
-            return test
-        return {key.lower() if isinstance(key, str) else key: value for key, value in test.items()}  # "Input", "Output"
+def _as_test(test: object, where: str) -> Mapping[str, Any]:
+    """Return a test as a mapping whose sides are called "input" and "output".
+
+    Raises:
+        ValueError: a side is missing.
+    """
     if isinstance(test, list) and len(test) == 2:
         return {"input": test[0], "output": test[1]}
     if is_missing(test):
         raise ValueError(f"{where} holds nothing")
-    raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
+    if not isinstance(test, dict):
+        raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
+    if "input" in test and "output" in test:
+        return test
+    if not _name_of(test, "output"):
+        test = {str(key).lower(): value for key, value in test.items()}  # "Input", "Output"
+    if _lacking(test):
+        raise ValueError(f"{where} is a mapping without {_sides(test)}")
+    names = {_name_of(test, side): side for side in _SIDES}
+    return {names.get(key, key): value for key, value in test.items()}
 
 
 def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None, lines: bool = False) -> Tests:
@@ -277,30 +283,22 @@ def _kind_of(row: Mapping[str, object]) -> str:
     return str(first(row, "type", "testtype") or "").lower()
 
 
-def _read_test(test: Mapping[str, Any], where: str, lines: bool = False) -> dict[str, Any]:
+def _read_test(test: Mapping[str, Any], where: str, lines: bool) -> dict[str, Any]:
     """Return a test in the one form; `lines` as in `_read_list`."""
-    given, due = test.get("input"), test.get("output")
+    given: Any = test["input"]
+    due: Any = test["output"]
+    if type(given) is str is type(due) and len(test) == 2:  # the usual case, in a faster way
+        return {"input": _unix(given), "output": _unix(due)}
+    given = given.get("stdin") if isinstance(given, dict) else given
+    due = due.get("stdout") if isinstance(due, dict) else due
     alternatives: list[Any] = []
-    if type(given) is not str or type(due) is not str:
-        given, due = (_side(test, side, where) for side in _SIDES)
-        if _are_alternatives(due, isinstance(given, str) and not lines):
-            due, *alternatives = due
+    if _are_alternatives(due, isinstance(given, str) and not lines):
+        due, *alternatives = due
     out: dict[str, Any] = {"input": _stream(given, "input", where), "output": _stream(due, "output", where)}
-    if len(test) > 2:
-        out |= extras_of(test)
-        alternatives = alternatives if is_missing(test.get("alternatives")) else plain(test["alternatives"])
-    if alternatives:
+    out |= extras_of(test)
+    if alternatives := first(test, "alternatives") or alternatives:
         out["alternatives"] = [_stream(other, "output", where) for other in alternatives]
     return out
-
-
-def _side(test: Mapping[str, object], side: str, where: str) -> Any:
-    """Return the input or the output of a test."""
-    key = _name_of(test, side)
-    if not key:
-        raise ValueError(f"{where} is a mapping without {_sides(test)}")
-    value = plain(test[key])
-    return plain(value.get(_SIDES[side][1])) if isinstance(value, Mapping) else value
 
 
 def _are_alternatives(due: object, may_be: bool) -> bool:
@@ -309,9 +307,9 @@ def _are_alternatives(due: object, may_be: bool) -> bool:
     Args:
         may_be: whether a list of several texts is alternatives, because the input is text.
     """
-    if not isinstance(due, (list, tuple)) or not due:
+    if not isinstance(due, list) or not due:
         return False
-    return (may_be and len(due) > 1) or any(isinstance(plain(other), list) for other in due)
+    return (may_be and len(due) > 1) or any(isinstance(other, list) for other in due)
 
 
 def extras_of(test: Mapping[str, object]) -> dict[str, object]:
@@ -322,7 +320,6 @@ def extras_of(test: Mapping[str, object]) -> dict[str, object]:
 
 
 def _stream(value: object, side: str, where: str) -> str | bytes:
-    value = plain(value)
     if isinstance(value, str):
         return _unix(value)
     if isinstance(value, bytes):
@@ -377,7 +374,7 @@ def _call_in(row: Mapping[str, object], where: str) -> Call:
     Arguments as text are a line of JSON for each, and the result is JSON too. The type "function_call" has one list of
     arguments, which may be JSON text.
     """
-    given, due, kind = row.get("input"), plain(row.get("output")), _kind_of(row)
+    given, due, kind = row["input"], row["output"], _kind_of(row)
     if not isinstance(given, str):
         return Call(_arguments(given, where), _json_or_text(due) if kind == "function_call" else due)
     result = _json_or_text(due)
@@ -421,9 +418,8 @@ def _with_int_keys(arguments: object) -> object:
 
 def _arguments(given: object, where: str) -> object:
     """Return the values of arguments; text has a line of JSON for each, or all of them by their names."""
-    given = plain(given)
     if not isinstance(given, str):
-        return given if isinstance(given, (list, Mapping)) else [given]
+        return given if isinstance(given, (list, dict)) else [given]
     for read in (_lines_of_json, _printed_lines, _by_name):
         try:
             return read(given)
@@ -472,7 +468,7 @@ def _is_literal(text: str) -> bool:
 
 def _json(value: object, where: str) -> str:
     try:
-        return json.dumps(dict(value) if isinstance(value, Mapping) else value, default=plain)
+        return json.dumps(value)
     except (TypeError, ValueError, RecursionError) as e:
         raise ValueError(f"{where} holds what JSON can't: {e}") from None
 
@@ -527,7 +523,7 @@ def _tree(code: str, where: str) -> ast.Module:
 def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
     """Return the tests of a mapping with code that is run after the solution; None if it has no such code."""
     key = column_of(value, "assert_case", "test_code", "code", "functional", "pytest")
-    code: Any = None if key is None else plain(value[key])
+    code: Any = None if key is None else value[key]
     place = f"{where}.{key}"
     if key == "assert_case":
         return code_tests(list(code), place)

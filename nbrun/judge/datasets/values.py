@@ -18,6 +18,8 @@ _QUANTITY = re.compile(
     r"(?: *(?:/|per) *test(?: *case)?)?\s*(?:\([^()]*\)\s*)?",
     re.IGNORECASE,
 )
+#: Types that need no conversion.
+_PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 #: Names of pandas' types of missing values, so that pandas needn't be imported.
 _NOTHING = frozenset({"NAType", "NaTType"})
 #: Texts that mean that there is no limit.
@@ -73,6 +75,19 @@ def plain(value: Any) -> Any:
     if hasattr(value, "itertuples"):  # a DataFrame
         return value.to_dict("records")
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def settled(value: Any) -> Any:
+    """Return a value of which all parts are `plain`: lists and dictionaries of text, bytes and numbers."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (list, tuple)):
+        return value if type(value) is list and _PLAIN.issuperset(map(type, value)) else list(map(settled, value))
+    if isinstance(value, Mapping):
+        are_plain = type(value) is dict and _PLAIN.issuperset(map(type, value.values()))
+        return value if are_plain else {key: settled(inner) for key, inner in value.items()}
+    found = plain(value)
+    return found if found is value else settled(found)
 
 
 def is_missing(value: object) -> bool:
