@@ -94,8 +94,10 @@ class Tuning:
     #: anyway. The others are checked when they are read, before their tasks run.
     check_items_s: float = 0.001
 
-    # ---- loading a directory into a DataFrame: frames/loader.py, parallel.py
+    # ---- loading a directory into a DataFrame: frames/load.py, loader.py, rows.py
 
+    #: iter_results reads this many bytes of files at a time, and a quarter of it where it keeps the entries.
+    stride_bytes: int = 64 << 20
     #: Reading less than this again is as fast as caching it.
     cache_from_bytes: int = 1 << 20
     #: How coarse the clock of a file system with fractions of a second may be.

@@ -17,7 +17,7 @@ STEPS = [
     "import nbrun; nbrun.Retry, nbrun.errors, nbrun.Task",
     "import nbrun; nbrun.start, nbrun.shard, nbrun.Run",
     "import nbrun, tempfile; nbrun.status(tempfile.mkdtemp())",
-    "import nbrun.frames.parallel",
+    "import nbrun.frames.rows",
     "import nbrun, tempfile\n"
     "run = nbrun.start([1, 2], lambda task: {}, tempfile.mkdtemp(), view=None)\n"
     "assert run.wait(60).done == 2",
@@ -53,7 +53,7 @@ def test_the_package_loads_what_starts_a_run_and_no_reader_of_frames() -> None:
     assert not [name for name in loaded if name.startswith(others)]
 
 
-@pytest.mark.parametrize("module", ["nbrun.frames.parallel", "nbrun status --help"])
+@pytest.mark.parametrize("module", ["nbrun.frames.rows", "nbrun status --help"])
 def test_a_process_that_runs_nothing_loads_nothing_that_runs(module: str) -> None:
     """The loader's helper processes, above all, are as useful as they start fast."""
     command = [sys.executable, "-X", "importtime", "-m", *module.split()]

@@ -8,8 +8,8 @@ that were read, and for an old file the match record too. A file that changed so
 could change again with the same times is not kept. Deleting the cache costs time and nothing else; where it can't be
 written, none is.
 
-Threads: the caller's, and those of parallel.py, which call `ProgressLine.read`. Processes: any number; parts of the
-cache are put in place whole, and a part that vanishes counts as missing.
+Threads: the caller's, and those that serve helpers (rows.py), which call `ProgressLine.read`. Processes: any number;
+parts of the cache are put in place whole, and a part that vanishes counts as missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from typing import NamedTuple
 import numpy as np
 
 from nbrun.formatting import bytes_text
-from nbrun.frames import parallel
 from nbrun.frames.packing import (
     BadPack,
     FileRecord,
@@ -43,7 +42,7 @@ from nbrun.frames.packing import (
     match_digest,
     unpack,
 )
-from nbrun.frames.rows import FileReader, Listener
+from nbrun.frames.rows import FileReader, Helpers, Listener, ToRead, read_all
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.json_types import JsonObject
 from nbrun.results import plain_files
@@ -56,8 +55,6 @@ from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.tuning import TUNING
 
-#: iter_results reads this many bytes of files at a time, and a quarter of it where it keeps the entries.
-STRIDE_BYTES = 64 << 20
 Span = tuple[int, int]
 
 
@@ -87,7 +84,7 @@ class Loader:
         self._folder = str(self._reader.path)
         self._cache = RowCache(Path(self._folder), is_used=listener is None)
         self._tables: dict[int, Table] = {}  # of the cache's parts
-        self._helpers = parallel.Helpers()
+        self._helpers = Helpers()
         self._unknown_bytes = 0  # of files that the cache doesn't have, while they are listed
         self._progress_line = ProgressLine()
         self.infos: dict[str, FileInfo] = {}  # what was listed, by sample id
@@ -176,10 +173,8 @@ class Loader:
         """Return all rows of files, and where each sample's are. What was not in the cache is put there."""
         began_at = time.time()
         kept = {info.name: self._cache.hits[info.name] for info in infos if self._is_kept(info, now)}
-        wanted = [
-            parallel.ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos if i.name not in kept
-        ]
-        packs = parallel.read_all(self._folder, wanted, self._progress_line.read, self._helpers) if wanted else []
+        wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos if i.name not in kept]
+        packs = read_all(self._folder, wanted, self._progress_line.read, self._helpers) if wanted else []
         fresh = [record for pack in packs for record in pack.files]
         self._note_problems(fresh)
         old, new = self._kept_runs(kept.values()), list(map(table_of, packs))

@@ -15,7 +15,6 @@ from conftest import OLD, PROBLEMS, answer, problem, run
 
 import nbrun
 from nbrun.errors import InputError
-from nbrun.frames import loader
 from tests.waiting import until
 
 DTYPES = {
@@ -359,8 +358,8 @@ def test_a_column_of_some_directories_chooses_rows_of_all(tmp_path, options):
 
 
 @pytest.mark.parametrize("options", OF_SOME[:3])
-def test_a_column_of_some_chunks_chooses_rows_of_all(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(loader, "STRIDE_BYTES", 1)
+def test_a_column_of_some_chunks_chooses_rows_of_all(tmp_path, tuning, options):
+    tuning(stride_bytes=4)
     path = with_different_keys(tmp_path)
     chunks = list(nbrun.iter_results(path, **options))
     assert [id for chunk in chunks for id in chunk.sample_id] == ["b"]

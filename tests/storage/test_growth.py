@@ -136,9 +136,9 @@ def test_load_results_overtaken_by_an_archive_reads_the_index_a_few_times(tmp_pa
     path = tmp_path / "r"
     samples = [{"id": f"s{i:03}", "items": [i]} for i in range(60)]
     nbrun.start(samples, lambda t: {"v": t.item}, path, view=None, groups={"g": "items"}).wait(60)
-    from nbrun.frames import parallel
+    from nbrun.frames import loader
 
-    real = parallel.read_all
+    real = loader.read_all
 
     def overtaken(*args):
         thread = threading.Thread(target=nbrun.archive, args=(path,))
@@ -147,7 +147,7 @@ def test_load_results_overtaken_by_an_archive_reads_the_index_a_few_times(tmp_pa
         del opened[:]
         return real(*args)
 
-    monkeypatch.setattr(parallel, "read_all", overtaken)
+    monkeypatch.setattr(loader, "read_all", overtaken)
     frame_ = nbrun.load_results(path)
     assert sorted(frame_["v"]) == list(range(60))
     assert frame_.attrs["problems"] == 0
