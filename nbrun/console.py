@@ -233,14 +233,16 @@ class _Lines:
         self._file = file
         self._clock = clock
         self._due = self._clock() + FIRST_LINE_S
-        self._message = ""
+        self._state = State.RUNNING
+        self._sentences = {""}  # of messages, without numbers: one that was written before waits for the next line
 
     def draw(self, progress: Progress) -> None:
         now = self._clock()
-        message = _DIGITS.sub("", progress.message)  # the same message with a longer duration isn't new
-        if now < self._due and message == self._message:
+        sentences = set(_DIGITS.sub("", progress.message).split(". "))
+        if now < self._due and progress.state is self._state and sentences <= self._sentences:
             return
-        self._due, self._message = now + LINES_S, message
+        self._due, self._state = now + LINES_S, progress.state
+        self._sentences = sentences | (self._sentences if len(self._sentences) < 100 else {""})
         self._write(_line(progress))
 
     def end(self, progress: Progress, says_end: bool = True) -> None:

@@ -45,7 +45,7 @@ class Run:
         return 0
 
     def end(self, *verdicts: str | None) -> None:
-        self.tracker.record(0, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None))
+        self.tracker.record(0, verdicts, ["ValueError"] * verdicts.count(None))
 
     def look(self, times: int = 2) -> None:
         for _ in range(times):
@@ -100,6 +100,12 @@ def test_a_log_gets_a_line_every_ten_seconds_without_control_characters() -> Non
         run.message = f"{count:,} tasks have been running for {count / 10} s"
         lines.draw(run.progress)
     assert len(file.getvalue().splitlines()) == 20, "other numbers make no new message"
+    for run.message in ("", "1 tasks have been running for 2 s", "The disk is slow.") * 5:
+        lines.draw(run.progress)
+    assert len(file.getvalue().splitlines()) == 21, "a message that comes and goes appears at once only the first time"
+    for run.state in (State.PAUSED, State.RUNNING) * 2:
+        lines.draw(run.progress)
+    assert len(file.getvalue().splitlines()) == 25, "a change of the state appears at once"
 
 
 def test_a_stream_that_can_only_encode_ascii_gets_ascii() -> None:

@@ -47,12 +47,11 @@ def demo(args: argparse.Namespace) -> int:
         run.wait(10)
         return 130
     finally:
-        view.close()  # prints what came of the run, and how to continue
+        view.close()  # prints what came of the run, and how to load the results or to continue
     print_rates(args.results)
+    print("\ntpr: the share of correct solutions that were accepted; tnr: of incorrect ones that were rejected.")
     if left_out:
-        print(f"\n{_left_out_text(left_out)}")
-    where = run.progress.results
-    print(f"\nThe results are in {where}. In Python:\n    import nbrun; df = nbrun.load_results({where!r})")
+        print(_left_out_text(left_out))
     return 0
 
 

@@ -106,7 +106,7 @@ class FakeRun:
     def end(self, number: int, *verdicts: str | None, positives: bool | None = None) -> None:
         """Tasks of a sample end with these verdicts; None is an error. `positives`: what their group expects."""
         tally = verdicts_.tally((positives, v) for v in verdicts)
-        self.tracker.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None), tally)
+        self.tracker.record(number, verdicts, ["ValueError"] * verdicts.count(None), tally)
 
     def fail(
         self,
@@ -116,7 +116,7 @@ class FakeRun:
         traceback: str = "Traceback\n  boom",
         kind: str = "ValueError",
     ) -> None:
-        self.tracker.record(number, [], [kind])
+        self.tracker.record(number, [None], [kind])
         self.tracker.note_error(ErrorNote(sample_id, "solution", 0, kind, message, traceback, 0.0))
 
 

@@ -89,6 +89,11 @@ class ExecutorHandle:
         _refuse_fork(self.executor)
         try:
             answer = self.executor.submit(worker.probe, payload.digest, payload.packed).result(PROBE_S)
+        except TimeoutError as e:
+            raise InputError(
+                f"executor: no worker has answered a first small task within {PROBE_S:g} s. Look whether it has "
+                "workers and whether they are free, then start the run again."
+            ) from e
         except Exception as e:
             raise InputError(
                 f"executor: a first small task failed with {type(e).__name__}: {e}. Its workers need nbrun and "
