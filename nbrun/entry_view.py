@@ -134,7 +134,7 @@ def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> Entry
         attempts=_attempts(mapping(result)),
         result=_plain(result) if tests is None and result is not None else None,
         output=_plain(entry.get("output") or ""),
-        n_tests=verdicts.tests_summary(result).n,
+        n_tests=verdicts.summary_of_tests(result).n,
         item=_whole_item(entry),
     )
 
@@ -153,7 +153,7 @@ def _tests(result: object) -> list[Mapping[str, object]] | None:
 def _facts(entry: Mapping[str, object]) -> dict[str, object]:
     """Return short facts by name, without those that the entry doesn't have."""
     result = entry.get("result")
-    summary = verdicts.tests_summary(result)
+    summary = verdicts.summary_of_tests(result)
     limits = mapping(result).get("limits")
     duration, started = entry.get("duration_s"), entry.get("started_at")
     facts: dict[str, object] = {

@@ -90,13 +90,10 @@ def _named(result: object) -> str | None:
     if isinstance(verdict, str) and is_verdict(verdict):
         return verdict if verdict.isascii() else without_surrogates(verdict)
     accepted = result.get("accepted")
-    if accepted is True:
-        return "Accepted"
-    if accepted is False:
-        return _of_rejected(result) or REJECTED_BARE
-    if accepted is None and ("run_result" in result or result.get("status") == "SandboxError"):
-        return _of_run(result, None)
-    return None
+    if isinstance(accepted, bool):
+        return "Accepted" if accepted else _of_rejected(result) or REJECTED_BARE
+    is_run = accepted is None and ("run_result" in result or result.get("status") == "SandboxError")
+    return _of_run(result, None) if is_run else None
 
 
 def is_verdict(text: str) -> bool:
@@ -303,7 +300,7 @@ def run_of(test: Mapping[str, object]) -> Mapping[str, object]:
     return mapping(mapping(test.get("exec_info")).get("run_result"))
 
 
-class TestTexts(NamedTuple):
+class SavedTexts(NamedTuple):
     """The texts of a test; None where they were not saved."""
 
     stdin: str | None
@@ -312,20 +309,20 @@ class TestTexts(NamedTuple):
     stderr: str | None
 
 
-def texts_of(test: Mapping[str, object]) -> TestTexts:
+def texts_of(test: Mapping[str, object]) -> SavedTexts:
     """Return the input and the outputs of a test.
 
     Example:
         >>> texts_of({"test_info": {"input": {"stdin": "1"}}, "exec_info": {"run_result": {"stdout": "2"}}})
-        TestTexts(stdin='1', expected=None, stdout='2', stderr=None)
+        SavedTexts(stdin='1', expected=None, stdout='2', stderr=None)
     """
     info, run = mapping(test.get("test_info")), run_of(test)
     stdin, expected = mapping(info.get("input")).get("stdin"), mapping(info.get("output")).get("stdout")
     texts = (stdin, expected, run.get("stdout"), run.get("stderr"))
-    return TestTexts(*(text if isinstance(text, str) else None for text in texts))
+    return SavedTexts(*(text if isinstance(text, str) else None for text in texts))
 
 
-class TestsSummary(NamedTuple):
+class SummaryOfTests(NamedTuple):
     """How many tests were run and passed, and the longest time of one in seconds; None if a result doesn't say.
 
     An integer that no float holds is no time.
@@ -336,16 +333,16 @@ class TestsSummary(NamedTuple):
     longest_s: float | None
 
 
-def tests_summary(result: object) -> TestsSummary:
+def summary_of_tests(result: object) -> SummaryOfTests:
     """Return the summary of a result's tests.
 
     Example:
-        >>> tests_summary({"tests": [{"passed": True, "exec_info": {"run_result": {"execution_time": 0.5}}}]})
-        TestsSummary(n=1, passed=1, longest_s=0.5)
+        >>> summary_of_tests({"tests": [{"passed": True, "exec_info": {"run_result": {"execution_time": 0.5}}}]})
+        SummaryOfTests(n=1, passed=1, longest_s=0.5)
     """
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not _is_list(tests):
-        return TestsSummary(None, None, None)
+        return SummaryOfTests(None, None, None)
     passed = 0
     longest: float | None = None
     for test in tests:
@@ -356,12 +353,9 @@ def tests_summary(result: object) -> TestsSummary:
         if isinstance(time_s, (int, float)) and (longest is None or time_s > longest):
             longest = time_s
     try:
-        return TestsSummary(len(tests), passed, None if longest is None else float(longest))
+        return SummaryOfTests(len(tests), passed, None if longest is None else float(longest))
     except OverflowError:
-        return TestsSummary(len(tests), passed, None)
-
-
-tests_summary.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test where it is imported
+        return SummaryOfTests(len(tests), passed, None)
 
 
 def is_syntax_error(stderr: str) -> bool:
@@ -401,7 +395,7 @@ def plain_tests(tests: object) -> tuple[int, int, bool, float] | None:  # no Nam
 
     Returns:
         How many there are, how many passed, whether all others (at least one) ended well with a wrong output, and the
-        longest time in s (-1.0 without tests): what `of` and `tests_summary` find in three times as long.
+        longest time in s (-1.0 without tests): what `of` and `summary_of_tests` find in three times as long.
     """
     if type(tests) is not list:
         return None

@@ -131,11 +131,11 @@ def test_accepted_is_none_where_nothing_is_known() -> None:
 
 
 def test_the_summary_of_tests() -> None:
-    assert verdicts.tests_summary(judged(None, ran(stdout="2"), None)) == (3, 2, 0.1)
-    assert verdicts.tests_summary(ANSWERS["submit-cpp-compile-error"]) == (4, 0, None)
-    assert verdicts.tests_summary({"accepted": True, "tests": []}) == (0, 0, None)
+    assert verdicts.summary_of_tests(judged(None, ran(stdout="2"), None)) == (3, 2, 0.1)
+    assert verdicts.summary_of_tests(ANSWERS["submit-cpp-compile-error"]) == (4, 0, None)
+    assert verdicts.summary_of_tests({"accepted": True, "tests": []}) == (0, 0, None)
     for nothing in ({"value": 1}, {"tests": "x"}, None, 3):
-        assert verdicts.tests_summary(nothing) == (None, None, None)
+        assert verdicts.summary_of_tests(nothing) == (None, None, None)
 
 
 def test_the_hot_path_is_cheap() -> None:

@@ -239,7 +239,7 @@ def _overview(sample_id: str, entries: Mapping[str, list[Entry]]) -> Overview:
 
 def _line(group: str, place: int, entry: Entry) -> dict[str, object]:
     """Return an entry's line in an overview. `place`: its place in the group, for one whose index isn't known."""
-    n, passed, longest = verdicts.tests_summary(entry["result"])
+    n, passed, longest = verdicts.summary_of_tests(entry["result"])
     error = entry.get("error")
     return {
         "group": group,

@@ -410,7 +410,7 @@ def judgement(result: object) -> Judgement:
         return verdict, accepted, n, passed, _seconds(longest) if longest >= 0 else nan
     if type(tests) is not list or not verdicts.are_tests(tests):
         return verdict, accepted, -1, -1, nan
-    _, some, slow = verdicts.tests_summary(result)  # a test that wasn't run to its end
+    _, some, slow = verdicts.summary_of_tests(result)  # a test that wasn't run to its end
     return verdict, accepted, len(tests), some or 0, nan if slow is None else _seconds(slow)
 
 

@@ -430,7 +430,7 @@ def _row(stored: Stored, entry: Entry) -> TaskSummary:
         verdict = error["type"] if error else "error"
     time_s = entry.get("duration_s")
     if time_s is None:
-        time_s = verdicts.tests_summary(result)[2]
+        time_s = verdicts.summary_of_tests(result)[2]
     language = entry.get("language")
     return TaskSummary(
         stored.group,
@@ -455,7 +455,7 @@ def _own_of(result: JsonValue) -> JsonValue:
     """Return what a result holds beside its verdict; of one with tests, how many were passed."""
     if not isinstance(result, dict):
         return result
-    n_tests, n_passed, _ = verdicts.tests_summary(result)
+    n_tests, n_passed, _ = verdicts.summary_of_tests(result)
     if n_tests is not None:
         return f"{n_passed} of {n_tests} tests passed"
     own = {k: v for k, v in result.items() if k not in ("verdict", "accepted", "api_used")}

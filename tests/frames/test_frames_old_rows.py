@@ -94,7 +94,7 @@ def expected(row: dict[str, Any]) -> dict[str, Any]:
     if accepted is None and verdict != "JudgeError" and isinstance(given, bool):
         accepted = given
     tests = result.get("tests") if isinstance(result, dict) else None
-    n_tests, n_passed, slowest = verdicts.tests_summary(result) if verdicts.are_tests(tests) else (None, None, None)
+    n_tests, n_passed, slowest = verdicts.summary_of_tests(result) if verdicts.are_tests(tests) else (None, None, None)
     language = row.get("language")
     if type(language) is int:
         language = {3: "PYTHON3"}.get(language)

@@ -58,7 +58,7 @@ def test_the_shape_of_a_result(sandbox: LocalSandbox) -> None:
     assert first["exec_info"]["compile_result"]["return_code"] == 0
     assert "compile_result" not in second["exec_info"]
     assert second["test_info"] == {"input": {"stdin": "10 20\n"}, "output": {"stdout": "30\n"}}
-    assert verdicts.tests_summary(result)[:2] == (2, 2)
+    assert verdicts.summary_of_tests(result)[:2] == (2, 2)
 
 
 @pytest.mark.needs("g++")
