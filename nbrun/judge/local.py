@@ -477,6 +477,8 @@ def _time_alone(timing: _Timing, problem: Mapping[str, Any], options: Options, c
     """Run a test again alone, and return whether its time is known then: the machine was quiet."""
     with _timed(timing.item, problem, options, context) as (judging, factor):
         run = judging.run_alone(timing.test)
+    if run.ending.cause is not None or run.ending.return_code != 0:  # something else ended it this time
+        return False
     timing.most_s = min(timing.most_s, run.ending.cpu_s / factor)
     is_known = run.is_quiet or not is_busy()
     timing.least_s = timing.most_s if is_known else timing.most_s / ROOM

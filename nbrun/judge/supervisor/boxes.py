@@ -717,7 +717,7 @@ _MISSING_X86 = (319, 447, 29, 248, 249, 250, 425, 323, 298, 321)
 _MISSING_ARM = (279, 447, 194, 217, 218, 219, 425, 282, 241, 280)
 #: A machine's id, its clone and unshare, and those.
 _MACHINES = {"x86_64": (0xC000003E, 56, 272, _MISSING_X86), "aarch64": (0xC00000B7, 220, 97, _MISSING_ARM)}
-_CLONE3, _NEWUSER = 435, 0x10000000  # both machines'
+_CLONE3 = 435  # both machines'
 _ALLOW, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 
 #: To make a child in new namespaces, and to make a folder the root of a mount namespace.
