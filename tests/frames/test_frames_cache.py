@@ -11,7 +11,6 @@ import warnings
 
 import pandas as pd
 import pytest
-from conftest import OLD, PROBLEMS, problem, run
 
 import nbrun
 from nbrun.frames import loader
@@ -19,6 +18,7 @@ from nbrun.frames.loader import Loader
 from nbrun.frames.packing import ROWS_VERSION
 from nbrun.frames.rows import FileReader
 from nbrun.frames.table import to_frame
+from tests.frames.judged_runs import OLD, PROBLEMS, problem, run
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import threading
 
 import pandas as pd
 import pytest
-from conftest import PROBLEMS, problem, run
 
 import nbrun
 from nbrun.cli import main
 from nbrun.cli.parser import make_parser
+from tests.frames.judged_runs import PROBLEMS, problem, run
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import shutil
 
 import pandas as pd
 import pytest
-from conftest import PROBLEMS, answer, judged, problem, run
 
 import nbrun
 from nbrun.errors import InputError
 from nbrun.frames import align, confusion, mcnemar
 from nbrun.frames.rate_tables import sign_test
+from tests.frames.judged_runs import PROBLEMS, answer, judged, problem, run
 
 SAMPLES = [
     problem("p1", ["Accepted", "Accepted", "WrongAnswer"], ["WrongAnswer", "Accepted"]),

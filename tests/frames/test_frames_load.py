@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import OLD, PROBLEMS, answer, problem, run
 
 import nbrun
 from nbrun.errors import InputError
+from tests.frames.judged_runs import OLD, PROBLEMS, answer, problem, run
 from tests.waiting import until
 
 DTYPES = {

@@ -8,13 +8,13 @@ import warnings
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import OLD, PROBLEMS, answer, judged, run
 
 import nbrun
 from nbrun import plots
 from nbrun.errors import InputError
 from nbrun.frames import align, confusion, mcnemar
 from nbrun.tools.check import check
+from tests.frames.judged_runs import OLD, PROBLEMS, answer, judged, run
 
 plt = pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib")
 plt.switch_backend("Agg")

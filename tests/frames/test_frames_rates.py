@@ -5,11 +5,11 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import PROBLEMS, answer, problem, run
 
 import nbrun
 from nbrun.errors import InputError, JudgeError
 from nbrun.frames.rate_tables import wilson
+from tests.frames.judged_runs import PROBLEMS, answer, problem, run
 from tests.waiting import until
 
 RIGHT, WRONG = "solution", "incorrect_solution"

@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from conftest import judged, problem, run
 
 import nbrun
 from nbrun.entry_view import difference, view_entry
@@ -13,6 +12,7 @@ from nbrun.errors import InputError
 from nbrun.frames.inspect import Overview
 from nbrun.panel.widget import entry_of
 from nbrun.texts import escape_control_chars
+from tests.frames.judged_runs import judged, problem, run
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)></pre>\x1b]0;owned\x07\x1b[2J\x00\r\u202egnp.exe&lt;\u2028end"

@@ -9,7 +9,6 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROBLEMS, run
 
 import nbrun
 from nbrun.errors import InputError
@@ -17,6 +16,7 @@ from nbrun.frames.load import write_frame
 from nbrun.frames.rows import column_of
 from nbrun.results.values import load
 from nbrun.texts import digits_of
+from tests.frames.judged_runs import PROBLEMS, run
 
 
 @pytest.fixture(autouse=True)
