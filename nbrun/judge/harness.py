@@ -183,7 +183,7 @@ def _equal(want: object, got: object) -> bool:
         return len(want) == len(got) and all(map(_equal, want, got))
     if isinstance(want, float) and isinstance(got, (int, float)):
         return _is_close(want, got)
-    return type(want) is type(got) and want == got if isinstance(want, _Long) else bool(want == got)
+    return bool(want == got) and isinstance(want, _Long) == isinstance(got, _Long)
 
 
 def _is_close(want: float, got: float) -> bool:

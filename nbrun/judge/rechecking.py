@@ -144,8 +144,8 @@ def _verdict(result: Any, before: str | None, checker: Checker, runner: CheckerR
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not tests or before in (None, Verdict.JUDGE_ERROR):
         raise _Undecided("no tests were judged")
-    failed = [number for number, test in enumerate(tests) if not test.get("passed")]
-    if before == Verdict.ACCEPTED and failed:
+    have_passed = [bool(test.get("passed")) for test in tests]
+    if before == Verdict.ACCEPTED and not all(have_passed):
         raise _Undecided("a grader of its package accepted it, whichever tests failed")
     for number, test in enumerate(tests):
         if not _ended_well(test):
@@ -153,8 +153,8 @@ def _verdict(result: Any, before: str | None, checker: Checker, runner: CheckerR
         if not _accepts(test, number, checker, runner, is_ours="tests_total" in result):
             return Verdict.WRONG_ANSWER
     total = result.get("tests_total")
-    all_ran = len(tests) == total if total is not None else not failed or failed[0] < len(tests) - 1
-    if not all_ran:
+    was_last = all(have_passed) or not all(have_passed[:-1])  # a run that stopped has failed at its last test only
+    if len(tests) != total if total is not None else not was_last:
         raise _Undecided(f"test {len(tests) - 1}: the tests after it never ran")
     return Verdict.ACCEPTED
 

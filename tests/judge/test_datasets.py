@@ -28,8 +28,6 @@ from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge import LocalSandbox, SandboxFusion, read_problems
 from nbrun.judge.datasets import nearest
 from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
-from nbrun.judge.datasets.solutions import guessed_language, read_solutions, unfenced
-from nbrun.judge.datasets.values import megabytes, seconds
 from nbrun.judge.problems import read_row
 from nbrun.model import Task
 from nbrun.samples import SampleReader
@@ -38,6 +36,7 @@ from tests.judge.test_datasets_page import ROWS
 ONE = [{"input": "1 2\n", "output": "3\n"}]
 TWO = [*ONE, {"input": "4 5\n", "output": "9\n"}]
 PY = "print(sum(map(int, input().split())))\n"
+BRACKET = "[print(sum(map(int, input().split())))]\n"  # begins as JSON does
 
 
 def read(row: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -109,31 +108,45 @@ MEMORY = [
 ]
 
 
-@pytest.mark.parametrize(("value", "found"), LIMITS)
-def test_time_limits_have_units(value: Any, found: float | None) -> None:
-    assert seconds(value, "time_limit") == found
+QUANTITIES = [("time_limit", "time_limit_s", *pair) for pair in LIMITS]
+QUANTITIES += [("memory_limit", "memory_limit_mb", *pair) for pair in MEMORY]
 
 
-@pytest.mark.parametrize(("value", "found"), MEMORY)
-def test_memory_limits_have_units(value: Any, found: float | None) -> None:
-    assert megabytes(value, "memory_limit") == found
+@pytest.mark.parametrize(("column", "key", "value", "found"), QUANTITIES)
+def test_limits_have_units(column: str, key: str, value: Any, found: float | None) -> None:
+    assert read({"id": "p", "tests": ONE, column: value})[key] == found
 
 
+@pytest.mark.parametrize("column", ["time_limit", "memory_limit"])
 @pytest.mark.parametrize("value", ["fast", "2 fortnights", -1, float("inf"), [2], True, {"value": 2}])
-def test_a_limit_that_can_not_be_read_is_an_error(value: Any) -> None:
-    for limit_of in (seconds, megabytes):
-        with pytest.raises(ValueError, match="'limit' is"):
-            limit_of(value, "limit")
+def test_a_limit_that_can_not_be_read_is_an_error(column: str, value: Any) -> None:
+    with pytest.raises(SampleError, match=f"'{column}' is"):
+        read({"id": "p", "tests": ONE, column: value})
 
 
-def test_solutions_stay_as_they_are_where_they_have_their_form() -> None:
-    struct = {"language": [3], "solution": [PY], "more": [1]}
-    items = [{"language": "x", "solution": "```python\ny\n```", "more": 1}]
-    assert read_solutions(struct, "solutions") == struct
-    assert read_solutions(items, "solutions") == items
+def solutions_of(value: Any) -> Any:
+    return read({"id": "p", "tests": ONE, "solutions": value})["solutions"]
 
 
+STRUCT = {"language": [3], "solution": [PY], "more": [1]}
+ITEMS = [{"language": "x", "solution": "```python\ny\n```", "more": 1}]
 CODES = [
+    (STRUCT, STRUCT),  # what has its form stays as it is
+    (ITEMS, ITEMS),
+    ([("python3", PY)], [{"language": "python3", "solution": PY}]),
+    (json.dumps([["python3", PY]]), [{"language": "python3", "solution": PY}]),
+    (str([{"language": "python3", "solution": PY}]), [{"language": "python3", "solution": PY}]),
+    (str([PY, BRACKET]), [{"language": "PYTHON3", "solution": PY}, {"language": "PYTHON3", "solution": BRACKET}]),
+    (BRACKET, [{"language": "PYTHON3", "solution": BRACKET}]),
+    ([json.dumps({"language": "py3", "solution": PY})], [{"language": "py3", "solution": PY}]),
+    (json.dumps(json.dumps([{"language": "py3", "solution": PY}])), [{"language": "py3", "solution": PY}]),
+    (json.dumps(json.dumps({"language": ["py3"], "solution": [PY]})), {"language": ["py3"], "solution": [PY]}),
+    ({"language": "python3", "solution": [PY, PY]}, {"language": ["python3"] * 2, "solution": [PY, PY]}),
+    ([{"language": "2", "solution": "x"}], [{"language": 2, "solution": "x"}]),
+    (["import java.util.*;\nclass A {}"], [{"language": "JAVA", "solution": "import java.util.*;\nclass A {}"}]),
+    (["#include <stdio.h>\nint main(){}"], [{"language": "C", "solution": "#include <stdio.h>\nint main(){}"}]),
+    (["a\n```\nx\n```\nb\n```cpp\ny\n```"], [{"language": "cpp", "solution": "y\n"}]),
+    (["print('```')"], [{"language": "PYTHON3", "solution": "print('```')"}]),
     ([PY], [{"language": "PYTHON3", "solution": PY}]),
     (json.dumps([PY]), [{"language": "PYTHON3", "solution": PY}]),
     (PY, [{"language": "PYTHON3", "solution": PY}]),
@@ -154,10 +167,9 @@ CODES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(CODES)))
-def test_solutions_of_other_forms_become_items(number: int) -> None:
-    value, found = CODES[number]
-    assert read_solutions(value, "solutions") == found
+@pytest.mark.parametrize(("value", "found"), CODES)
+def test_solutions_of_other_forms_become_items(value: Any, found: Any) -> None:
+    assert solutions_of(value) == found
 
 
 FENCES = {
@@ -172,8 +184,8 @@ FENCES = {
 
 @pytest.mark.parametrize("what", FENCES)
 def test_a_source_is_found_in_an_answer(what: str) -> None:
-    tag, code = unfenced(FENCES[what])
-    assert (tag, code.replace("\r", "")) == ("python", PY)
+    (item,) = solutions_of([FENCES[what]])
+    assert (item["language"], item["solution"].replace("\r", "")) == ("python", PY)
 
 
 @pytest.mark.parametrize(
@@ -185,14 +197,7 @@ def test_a_source_is_found_in_an_answer(what: str) -> None:
     ],
 )
 def test_fences_in_comments_and_strings_of_a_program_stay(source: str) -> None:
-    assert unfenced(source) == ("", source)
-
-
-def test_fences_and_languages_by_their_signs() -> None:
-    assert unfenced("a\n```\nx\n```\nb\n```cpp\ny\n```") == ("cpp", "y\n")
-    assert unfenced("print('```')") == ("", "print('```')")
-    assert guessed_language("import java.util.*;\nclass A {}") == "JAVA"
-    assert guessed_language("#include <stdio.h>\nint main(void) {}") == "C"
+    assert solutions_of([source])[0]["solution"] == source
 
 
 # ---- tests
@@ -210,13 +215,38 @@ FORMS = {
     "Windows' line ends": [{"input": "1 2\r\n", "output": "3\r\n"}],
     "arrays": numpy.array(ONE, dtype=object),
     "a kind": [{"type": "stdin_stdout", "fn_name": None, **ONE[0]}],
+    "pairs as tuples": (("1 2\n", "3\n"),),
+    "a struct of tuples": {"input": ("1 2\n",), "output": ("3\n",)},
+    "an array of pairs": numpy.array([["1 2\n", "3\n"]], dtype=object),
+    "expected": [{"input": "1 2\n", "expected": "3\n"}],
+    "answer": [{"input": "1 2\n", "answer": "3\n"}],
+    "in and out": [{"in": "1 2\n", "out": "3\n"}],
+    "capitals": [{"Input": "1 2\n", "Output": "3\n"}],
+    "by name": {"1": {"input": "1 2\n", "output": "3\n"}},
+    "each test as text": [json.dumps(test) for test in ONE],
+    "each test as the text of a pair": [json.dumps(["1 2\n", "3\n"])],
+    "text in text in text": json.dumps(json.dumps(json.dumps(ONE))),
+    "both sides as text": {"inputs": json.dumps(["1 2\n"]), "outputs": json.dumps(["3\n"])},
     "a struct with kinds": {"input": ["1 2\n"], "output": ["3\n"], "type": ["stdin_stdout"], "fn_name": [None]},
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+OTHER_COLUMNS = [
+    {"public_test_cases": json.dumps(ONE), "private_test_cases": None, "metadata": None},
+    {"public_test_cases": "[]", "private_test_cases": packed(json.dumps(ONE)).encode()},
+    {"public_test_cases": "[]", "private_test_cases": "\n".join(textwrap.wrap(packed(json.dumps(ONE)), 40))},
+    {"official_tests": ONE, "input_mode": "STDIO"},
+    {"input_output": {"inputs": ("1 2\n",), "outputs": ("3\n",)}},
+]
+ROWS_OF_ONE = {form: {"tests": tests} for form, tests in FORMS.items()}
+ROWS_OF_ONE |= {f"{','.join(row)} {i}": row for i, row in enumerate(OTHER_COLUMNS)}
+
+
+@pytest.mark.parametrize("form", ROWS_OF_ONE)
 def test_tests_of_any_form_are_the_same(form: str) -> None:
-    assert read({"id": "p", "tests": FORMS[form]})["tests"] == ONE
+    problem = read({"id": "p", "solutions": [PY], **ROWS_OF_ONE[form]})
+    assert [(test["input"], test["output"]) for test in problem["tests"]] == [("1 2\n", "3\n")]
+    assert "harness" not in problem
 
 
 def test_bytes_stay_bytes_and_packages_keep_their_line_ends() -> None:
@@ -441,40 +471,11 @@ def test_ids_of_frames_stay_numbers() -> None:
 
 # ---- neighbours of the published forms
 
-TESTS_AS_TEXT = {
-    "each test": [json.dumps(test) for test in TWO],
-    "each test as a pair": [json.dumps([test["input"], test["output"]]) for test in TWO],
-    "text in text in text": json.dumps(json.dumps(json.dumps(TWO))),
-    "both sides": {side + "s": json.dumps([test[side] for test in TWO]) for side in ("input", "output")},
-}
-
-
-@pytest.mark.parametrize("form", TESTS_AS_TEXT)
-def test_tests_of_which_parts_are_json_text_are_not_code(form: str) -> None:
-    problem = read({"id": "p", "tests": TESTS_AS_TEXT[form]})
-    assert problem["tests"] == TWO
-    assert "harness" not in problem
-
 
 @pytest.mark.parametrize("inputs", ["[1, 2]\n", "1 2\n", "[3]"])
 def test_two_texts_are_a_single_test(inputs: str) -> None:
     assert read({"id": "p", "tests": {"inputs": inputs, "outputs": "3\n"}})["tests"] == [
         {"input": inputs, "output": "3\n"}
-    ]
-
-
-SOLUTIONS_AS_TEXT = {
-    "each": [json.dumps({"language": "py3", "solution": PY})],
-    "text in text": json.dumps(json.dumps([{"language": "py3", "solution": PY}])),
-    "a mapping in text in text": json.dumps(json.dumps({"language": ["py3"], "solution": [PY]})),
-}
-
-
-@pytest.mark.parametrize("form", SOLUTIONS_AS_TEXT)
-def test_solutions_of_which_parts_are_json_text_are_no_programs(form: str) -> None:
-    found = read({"id": "p", "tests": ONE, "solutions": SOLUTIONS_AS_TEXT[form]})["solutions"]
-    assert SampleReader().read({"id": "p", "solutions": found}, 0).groups[0].items == [
-        {"language": "py3", "solution": PY}
     ]
 
 
@@ -948,59 +949,10 @@ def test_a_checker_without_its_testlib_is_an_error_before_the_run(tmp_path: Path
 
 # ---- neighbours of the published shapes
 
-HAVE_ONE_TEST = [
-    {"tests": [("1 2\n", "3\n")]},
-    {"tests": (("1 2\n", "3\n"),)},
-    {"tests": {"input": ("1 2\n",), "output": ("3\n",)}},
-    {"tests": numpy.array([["1 2\n", "3\n"]], dtype=object)},
-    {"tests": [{"input": "1 2\n", "expected": "3\n"}]},
-    {"tests": [{"input": "1 2\n", "answer": "3\n"}]},
-    {"tests": [{"in": "1 2\n", "out": "3\n"}]},
-    {"tests": [{"Input": "1 2\n", "Output": "3\n"}]},
-    {"tests": {"1": {"input": "1 2\n", "output": "3\n"}}},
-    {"tests": json.dumps(json.dumps(ONE))},
-    {"public_test_cases": json.dumps(ONE), "private_test_cases": None, "metadata": None},
-    {"public_test_cases": "[]", "private_test_cases": packed(json.dumps(ONE)).encode()},
-    {"public_test_cases": "[]", "private_test_cases": "\n".join(textwrap.wrap(packed(json.dumps(ONE)), 40))},
-    {"official_tests": ONE, "input_mode": "STDIO"},
-    {"input_output": {"inputs": ("1 2\n",), "outputs": ("3\n",)}},
-]
-
-
-@pytest.mark.parametrize("row", HAVE_ONE_TEST, ids=lambda row: ",".join(row))
-def test_other_spellings_of_tests_are_read(row: dict[str, Any]) -> None:
-    (test,) = read({"id": "p", "solutions": [PY], **row})["tests"]
-    assert (test["input"], test["output"]) == ("1 2\n", "3\n")
-
 
 def test_input_mode_file_is_read_in_any_case() -> None:
     row = {"id": "p", "official_tests": ONE, "input_mode": "FILE", "solutions": [PY]}
     assert read(row)["stream_files"] == {"input": "input.txt", "output": "output.txt"}
-
-
-SOLUTIONS_OF_ONE = [
-    [("python3", PY)],
-    [["python3", PY]],
-    str([{"language": "python3", "solution": PY}]),
-    json.dumps([["python3", PY]]),
-]
-
-
-@pytest.mark.parametrize("value", SOLUTIONS_OF_ONE, ids=["tuple", "list", "printed", "JSON"])
-def test_solutions_as_pairs_and_as_printed_by_python(value: Any) -> None:
-    assert read({"id": "p", "tests": ONE, "solutions": value})["solutions"] == [{"language": "python3", "solution": PY}]
-
-
-def test_texts_printed_by_python_are_solutions_and_programs_that_begin_with_a_bracket_are_one() -> None:
-    program = "[print(sum(map(int, input().split())))]\n"
-    for value, texts in ((str([PY, program]), [PY, program]), (program, [program])):
-        solutions = read({"id": "p", "tests": ONE, "solutions": value})["solutions"]
-        assert [solution["solution"] for solution in solutions] == texts
-
-
-def test_one_language_for_a_struct_of_solutions() -> None:
-    struct = {"language": "python3", "solution": [PY, PY]}
-    assert read({"id": "p", "tests": ONE, "solutions": struct})["solutions"]["language"] == ["python3", "python3"]
 
 
 def test_a_struct_of_unequal_lists_is_a_bad_row_before_anything_runs() -> None:
@@ -1165,11 +1117,6 @@ def test_arguments_as_one_list_of_json_or_by_their_names() -> None:
 def test_a_result_printed_by_python_is_a_value_or_text() -> None:
     row = {"id": "a", "input_output": {"fn_name": "f", "inputs": ["1"], "outputs": ["True"]}}
     assert read(row)["tests"] == [{"input": "[1]", "output": "true", "alternatives": ['"True"']}]
-
-
-def test_a_language_as_the_text_of_a_number() -> None:
-    (item,) = read({"id": "a", "tests": ONE, "solutions": [{"language": "2", "solution": "x"}]})["solutions"]
-    assert item["language"] == 2
 
 
 def test_submissions_belong_to_a_problem_by_its_aliases_too() -> None:

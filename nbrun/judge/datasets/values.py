@@ -227,12 +227,12 @@ def seconds(value: Any, where: str, unit_s: float | None = None) -> float | None
     """
     if _is_no_limit(value):
         return None
-    if hasattr(value, "dtype") and value.dtype.kind == "m":
-        value = value.astype("timedelta64[us]").tolist()
-    if hasattr(value, "total_seconds"):  # a timedelta
-        return number(value.total_seconds(), where) or None
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = parsed(value, where)
+    elif hasattr(value, "dtype") and value.dtype.kind == "m":
+        value = value.astype("timedelta64[us]").tolist()
+    if hasattr(value, "total_seconds"):  # a timedelta
+        value = {"seconds": value.total_seconds()}
     if not isinstance(value, Mapping):
         return _quantity(value, where, _SECONDS).times(unit_s, _BARE_SECONDS)
     if value.keys().isdisjoint(_PARTS):
