@@ -111,7 +111,7 @@ def test_a_paused_run_without_threads_can_be_stopped_and_replaced(
         run = start(tmp_path / "r", fn, **options)
         until(lambda: run.progress.state == "paused", "it pauses")
         run.stop(drain=False)
-        end_within(5, lambda: run._supervisor.ended.wait(60))
+        end_within(5, lambda: until(lambda: run.progress.ended, "it has ended"))
     fn, options = KINDS[kind]()
     with refused_threads(monkeypatch, 5):
         run = start(tmp_path / "r", fn, **options)
@@ -146,7 +146,9 @@ except nbrun.errors.NbrunError as e:
     print("refused", "no more threads" in str(e))
 if run is not None:
     run.stop(drain=False)
-    assert run._supervisor.ended.wait(5)
+    ended = threading.Event()
+    run.add_done_callback(lambda run: ended.set())
+    assert ended.wait(5)
 """
 
 
@@ -248,7 +250,9 @@ def test_an_iterator_that_fails_after_it_was_left(tmp_path: Path) -> None:
     until(lambda: run.progress.saved == 30, "the first sample is done")
     run.stop()
     run.wait(60)
-    feeder = run._supervisor.thread
+    feeders = [thread for thread in threading.enumerate() if thread.name == "nbrun-feed"]
+    assert feeders, "it hangs in the stream"
     gate.set()
-    feeder.join(60)
+    for feeder in feeders:
+        feeder.join(60)
     assert run.wait(1).state == "stopped"

@@ -60,7 +60,7 @@ def test_the_clock_stops_while_a_run_is_paused(tmp_path: Path) -> None:
     until(lambda: run.progress.done > 5, "it runs")
     run.pause()
     before = run.progress.elapsed_s
-    run._supervisor.ended.wait(0.05)
+    run.wait(0.05)
     assert run.progress.elapsed_s == before
     run.resume()
     until(lambda: run.progress.elapsed_s > before, "it goes on")
