@@ -254,5 +254,8 @@ def _line(group: str, place: int, entry: Entry) -> dict[str, object]:
 
 
 def _like(results: Results, sample_id: str) -> str:
-    near = difflib.get_close_matches(sample_id, sample_ids(results), 3, 0.4)
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    """Return a sentence with ids like this one, or with the first ids that there are."""
+    ids = sample_ids(results)
+    if near := difflib.get_close_matches(sample_id, ids, 3, 0.4):
+        return f" Did you mean {' or '.join(map(repr, near))}?"
+    return f" It holds {counted(len(ids), 'sample')}: {', '.join(map(repr, ids[:3]))}{', …' * (len(ids) > 3)}."

@@ -306,7 +306,8 @@ def results_folder(results: str | os.PathLike[str]) -> Path:
         raise InputError(f"results={results!r:.80}: give the path of the folder that a run wrote into.")
     path = Path(results).expanduser()
     if not path.is_dir():
-        what = "; it is a file" if path.exists() else ""
+        what = "" if path.is_absolute() else f" in {os.getcwd()}"
+        what = "; it is a file" if path.exists() else what
         raise InputError(
             f"results={str(results)!r}: there is no such folder{what}. Give the folder that a run wrote into."
         )

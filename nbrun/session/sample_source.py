@@ -161,7 +161,7 @@ def as_stream(samples: Any) -> Any:
     is_one = isinstance(samples, (str, bytes, Mapping))
     if is_one or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
         raise InputError(
-            f"samples is a {type(samples).__name__}; give an iterable of mappings, such as "
+            f"samples is of type {type(samples).__name__}; give an iterable of mappings, such as "
             "[{'id': 'p1', 'solutions': [...]}], or a DataFrame."
         )
     return samples

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import time
 import warnings
@@ -207,7 +208,10 @@ def test_problems_are_reported_and_affect_only_themselves(judged_run, tmp_path):
     pd.testing.assert_frame_equal(df, again)
 
 
-def test_what_is_no_results_directory(tmp_path):
+def test_what_is_no_results_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=re.escape(f"there is no such folder in {tmp_path}. Give")):
+        nbrun.load_results("nowhere")
     with pytest.raises(InputError, match="there is no such folder"):
         nbrun.load_results(tmp_path / "nowhere")
     (tmp_path / "file").touch()

@@ -152,6 +152,8 @@ def test_what_is_not_there(judged_run):
     df = nbrun.load_results(judged_run)
     with pytest.raises(InputError, match=r"no sample .p3.\. Did you mean .p"):
         nbrun.show(judged_run, "p3")
+    with pytest.raises(InputError, match=r"no sample 'zzzz'\. It holds 2 samples: 'p1', 'p2'\."):
+        nbrun.show(judged_run, "zzzz")
     with pytest.raises(InputError, match="no group 'prompt'; it has solution, incorrect_solution"):
         nbrun.show(judged_run, "p1", "prompt", 0)
     with pytest.raises(InputError, match="no saved solution with index 9; there are 3, from 0 to 2"):
