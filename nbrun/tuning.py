@@ -69,6 +69,8 @@ class Tuning:
 
     # ---- running tasks: engine/
 
+    #: How many tasks a worker takes together at least, where so many are ready; more where they turn out to be short.
+    min_batch_tasks: int = 1
     #: How long a stop at once waits for tasks to notice.
     abandon_after_s: float = 5.0
     #: About how many bytes of samples with errors are kept in memory, so that the errors can be tried again.

@@ -32,6 +32,7 @@ from nbrun.formatting import counted
 from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedError, Task
 from nbrun.output import Writer, set_writer
 from nbrun.threads import start_daemon, start_thread
+from nbrun.tuning import TUNING
 
 #: Tasks whose mean time is below TINY_S run faster on one thread than on many that compete for the GIL. One worker (the
 #: "solo worker") then runs them all, until their mean exceeds NOT_TINY_S. Every WATCH_S, an idle worker checks whether
@@ -449,7 +450,7 @@ class Worker:
         """How many tasks to take together."""
         if self.pool.takes_single:
             return 1
-        return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
+        return max(TUNING.min_batch_tasks, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
 
     def is_stuck(self, limit_s: float) -> bool:
         """Return whether its task has been running for longer than `limit_s`. Called by other threads."""

@@ -12,7 +12,6 @@ import pytest
 
 import nbrun
 from nbrun.engine.completions import CompletionQueue
-from nbrun.engine.thread_pool import Worker
 from nbrun.model import CancelFlag, first_attempt
 from nbrun.progress import ProgressTracker
 from tests.waiting import until
@@ -176,7 +175,7 @@ def test_workers_that_are_too_many_do_not_all_end(tmp_path: Path, monkeypatch: p
 
 
 def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: Callable[..., None]
 ) -> None:
     """The watch hands over the first result and is held up; the second is laid beside it; then the run is stopped."""
     held, go, returned = threading.Event(), threading.Event(), threading.Event()
@@ -189,7 +188,7 @@ def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
         record(tracker, *args)
 
     monkeypatch.setattr(ProgressTracker, "record", slowly)
-    monkeypatch.setattr(Worker, "batch_size", 2)
+    tuning(min_batch_tasks=2)
 
     def fn(task: nbrun.Task) -> dict[str, int]:
         if task.index == 1:

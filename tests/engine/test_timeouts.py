@@ -14,7 +14,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunHaltedError
-from nbrun.storage.store import ResultStore
+from nbrun.storage import files
 from tests.engine.backends import Backend, open_backend
 from tests.waiting import patience, until
 
@@ -157,26 +157,24 @@ def test_more_lost_threads_than_workers_pause_the_run(tmp_path: Path) -> None:
     assert run.wait(60).state == "done"
 
 
-def test_a_run_that_paused_itself_and_was_stopped_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_paused_itself_and_was_stopped_is_waited_for(tmp_path: Path) -> None:
     """After a stop of a paused run the wait goes on to the run's end, and then raises the reason of the pause."""
-    gate, drained = threading.Event(), threading.Event()
-    finish = ResultStore.finish
+    gate, stopped, drained = threading.Event(), threading.Event(), threading.Event()
 
-    def finish_late(store: ResultStore, *args: Any) -> bool:
-        assert drained.wait(60)
-        return finish(store, *args)
+    def hold(operation: str, path: str) -> None:
+        if stopped.is_set() and threading.current_thread().name == "nbrun-run":
+            assert drained.wait(60), "the disk answers late"
 
-    monkeypatch.setattr(ResultStore, "finish", finish_late)
     run = start(tmp_path / "r", lambda t: gate.wait(60) and {}, list(range(40)), timeout_s=0.05, workers=2)
     until(lambda: run.progress.state == "paused", "it pauses")
-    run.stop()
-    assert run.wait(0.2).state == "draining"
-    drained.set()
-    gate.set()
-    with pytest.raises(RunHaltedError, match="timeout_s"):
-        run.wait(60)
+    with files.observe(hold):
+        stopped.set()
+        run.stop()
+        assert run.wait(0.2).state == "draining"
+        drained.set()
+        gate.set()
+        with pytest.raises(RunHaltedError, match="timeout_s"):
+            run.wait(60)
     assert run.progress.state == "stopped"
 
 

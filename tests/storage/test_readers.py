@@ -1,13 +1,16 @@
 """Readers need no lock: while a run writes, and is killed, they see every saved result, and each once (F7)."""
 
+import itertools
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
@@ -194,11 +197,10 @@ def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch, tuning):
     os.mkfifo(tmp_path / "s031a.json")
     (tmp_path / "s032a.json").symlink_to(tmp_path / "s001.json")
     wanted = listing.list_samples(tmp_path)
-    started = []
-    real = listing.start_daemon
-    monkeypatch.setattr(listing, "start_daemon", lambda *args: started.append(real(*args)))
+    started, waits, begin = [], itertools.count(0, 1000), threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread) or begin(thread))
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_nvcsw=next(waits)))
     tuning(read_ahead_look=10)
-    monkeypatch.setattr(listing, "_waits", iter(range(0, 10**6, 1000)).__next__)
     found = listing.list_samples(tmp_path)
     assert found == wanted
     assert len(found.by_id) == 59

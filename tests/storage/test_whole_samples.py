@@ -16,7 +16,6 @@ from power_cuts import Job, check_end, check_saved, crash_everywhere, make_sampl
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.engine.thread_pool import Worker
 from nbrun.results.format import name_of
 from nbrun.results.replay import Attempt
 from nbrun.samples import SampleReader
@@ -37,8 +36,7 @@ def at_once(monkeypatch, tuning):
         settle(file)
 
     monkeypatch.setattr(sample_writer.DirectFile, "acknowledge", noted)
-    tuning(direct_from=2, direct_slow_s=60.0)
-    monkeypatch.setattr(Worker, "batch_size", 100)
+    tuning(direct_from=2, direct_slow_s=60.0, min_batch_tasks=100)
     return names
 
 
