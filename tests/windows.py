@@ -16,7 +16,7 @@ import os
 import shutil
 import signal
 import socket  # noqa: F401
-import subprocess  # noqa: F401
+import subprocess
 import sys
 import sysconfig
 import tempfile  # noqa: F401
@@ -58,6 +58,7 @@ def imitate() -> None:
     for name in SIGNALS:
         if hasattr(signal, name):
             delattr(signal, name)
+    subprocess._USE_POSIX_SPAWN = False  # type: ignore[attr-defined]  # the tests start processes; Python 3.13 does it so
     os.supports_dir_fd.clear()
     os.supports_follow_symlinks.clear()
     os.supports_follow_symlinks.add(os.stat)
@@ -66,6 +67,8 @@ def imitate() -> None:
     os.supports_follow_symlinks.add(os.stat)
     os.kill = _no_kill
     shutil.disk_usage = lambda path: types.SimpleNamespace(free=statvfs(path).f_bavail * statvfs(path).f_frsize)
+    # shutil.which asks it since Python 3.12.
+    shutil._winapi = types.SimpleNamespace(NeedCurrentDirectoryForExePath=lambda _: False)  # type: ignore[attr-defined]
     sys.platform = "win32"
 
 

@@ -313,7 +313,8 @@ def test_a_directory_whose_logs_got_other_line_ends_means_the_same(tmp_path):
         return {"n": task.item}
 
     run = nbrun.start(samples, fn, path, groups=["thing"], view=None, workers=2)
-    until(lambda: run.progress.saved == 30 and run.progress.waiting == 1)
+    log = path / ".nbrun" / "journal-00000001.log"
+    until(lambda: run.progress.saved == 30 and run.progress.waiting == 1 and b'{"h":1}' in log.read_bytes())
     before = nbrun.load_results(path)
     shutil.copytree(path, copy)
     go_on.set()
