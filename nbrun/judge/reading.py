@@ -133,18 +133,15 @@ class Problems:
         self.languages, self.not_supported, self.made_ids = tally.languages, tally.not_supported, 0
         if isinstance(self._source, (list, tuple)) and self._on_bad == "raise":
             self._check_all(refusal)
-        submitted = self._submitted()
+        submissions = _Submissions(self._submissions)
         has_solutions = False  # whether any row so far has a column of solutions
-        unjoined: list[str] = []  # the ids of the first problems, until a submission belongs to one of them
-        is_joined = not submitted
         for position, row in enumerate(self._rows()):
             try:
                 problem = self._read(row, position, refusal, may_be_empty=has_solutions)
                 if problem is None:
                     continue
                 has_solutions = has_solutions or no_solutions(problem) is None
-                is_joined = _add_submissions(problem, found=row, submitted=submitted) or is_joined
-                unjoined += [] if is_joined else [str(problem["id"])]
+                submissions.add_to(problem, row.row)
                 tally.add(problem)
             except SampleError as e:
                 if self._on_bad == "raise":
@@ -152,20 +149,7 @@ class Problems:
                 tally.not_supported[str(e)] += 1
                 continue
             yield problem
-        if unjoined and not is_joined:
-            raise SampleError(
-                f"read_problems: no submission is of a problem that was read: submissions are of "
-                f"{_first_of(submitted)}, problems are called {_first_of(unjoined)}. Change the ids by adapter=."
-            )
-
-    def _submitted(self) -> Mapping[str, Mapping[str, list[dict[str, object]]]]:
-        """Return the submissions of each problem. They are read once and stay in memory during the iteration."""
-        if self._submissions is None:
-            return {}
-        try:
-            return by_problem(found.row for found in self._submissions._rows())
-        except ValueError as e:
-            raise SampleError(f"read_problems: {e}.") from None
+        submissions.check()
 
     def _check_all(self, refusal: Refusal | None) -> None:
         """Raise SampleError if any row of a list is bad; called before the first problem is yielded."""
@@ -480,23 +464,43 @@ def _kinds(group: Any) -> Counter[tuple[Any, object]]:
     return Counter(kind for kind in kinds if isinstance(kind[0], (str, int)))
 
 
-def _add_submissions(
-    problem: dict[str, object], found: _Row, submitted: Mapping[str, Mapping[str, list[dict[str, object]]]]
-) -> bool:
-    """Add a problem's submissions to its groups of solutions; return whether it has any.
+class _Submissions:
+    """Submissions in rows of their own, by problem. They are read once, and belong to one iteration over the problems.
 
-    A problem of Codeforces that is in two contests has its other ids in `aliases`.
+    Raises:
+        SampleError: a row isn't a submission.
     """
-    aliases = plain(found.row.get("aliases"))
-    ids = dict.fromkeys(map(str, [problem["id"], *(aliases if isinstance(aliases, list) else [])]))
-    groups = [submitted[name] for name in ids if name in submitted]
-    for group, items in (pair for one in groups for pair in one.items()):
-        problem[group] = [*read_items(problem.get(group))[0], *items]
-    return bool(groups)
 
+    def __init__(self, source: Problems | None) -> None:
+        try:
+            self._of = {} if source is None else by_problem(found.row for found in source._rows())
+        except ValueError as e:
+            raise SampleError(f"read_problems: {e}.") from None
+        self._unjoined: list[str] = []  # the ids of the first problems, until a submission belongs to one of them
+        self._are_joined = not self._of
 
-def _first_of(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, itertools.islice(names, _SHOWN)))
+    def add_to(self, problem: dict[str, object], row: Mapping[str, object]) -> None:
+        """Add a problem's submissions to its groups of solutions.
+
+        A problem of Codeforces that is in two contests has its other ids in `aliases`.
+        """
+        aliases = plain(row.get("aliases"))
+        ids = dict.fromkeys(map(str, [problem["id"], *(aliases if isinstance(aliases, list) else [])]))
+        for name in (name for name in ids if name in self._of):
+            self._are_joined = True
+            for group, items in self._of[name].items():
+                problem[group] = [*read_items(problem.get(group))[0], *items]
+        if not self._are_joined:
+            self._unjoined.append(str(problem["id"]))
+
+    def check(self) -> None:
+        """Raise SampleError if no submission belonged to any problem."""
+        if self._unjoined and not self._are_joined:
+            of, called = (", ".join(map(repr, list(names)[:_SHOWN])) for names in (self._of, self._unjoined))
+            raise SampleError(
+                f"read_problems: no submission is of a problem that was read: submissions are of {of}, problems are "
+                f"called {called}. Change the ids by adapter=."
+            )
 
 
 def _adapted(adapter: Adapter, row: Mapping[str, object]) -> Mapping[str, object] | None:

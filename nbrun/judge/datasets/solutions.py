@@ -172,14 +172,12 @@ def _read_fields(item: dict[str, object], language: object) -> dict[str, object]
         return item  # the usual case, in a faster way
     item = {key: _decoded(value) for key, value in item.items()}
     name = column_of(item, *_LANGUAGE)
-    if name is not None:
-        item[name] = _language_of(item[name], "", None)
+    named = {} if name is None else {"language": _language_of(item[name], "", None)}
     code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
     if code is None or ("solution" in item and name == "language"):
-        return item
-    read = _read_text(str(item[code]), language)
-    read |= {} if name is None else {"language": item[name]}
-    return {key: value for key, value in item.items() if key not in (code, name, "language")} | read
+        return item | ({} if name is None else {name: named["language"]})
+    rest = {key: value for key, value in item.items() if key not in (code, name, "language")}
+    return rest | _read_text(str(item[code]), language) | named
 
 
 def _is_text(value: object) -> bool:

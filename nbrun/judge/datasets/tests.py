@@ -186,20 +186,32 @@ def _read_sides(value: Mapping[str, Any], where: str, function: str | None) -> T
     """Return the tests of a mapping with both sides: a struct of lists, or a single test."""
     names = [_name_of(value, side) for side in _SIDES]
     sides: list[Any] = [value[name] for name in names]
-    if names == ["inputs", "outputs"] and all(isinstance(side, str) and _LIST_OF_TEXT.match(side) for side in sides):
+    if names == ["inputs", "outputs"] and all(map(_is_list_as_text, sides)):
         sides = [parsed(side, f"{where}.{name}") for name, side in zip(names, sides, strict=True)]
     if isinstance(sides[0], (str, bytes, dict)):
         return _read_list([_as_test(value, where)], where, function)
-    counts = [len(side) if isinstance(side, list) else "no" for side in sides]
+    others = {key: cell for key, cell in value.items() if key not in names and isinstance(cell, list)}
+    is_of_lines = names[0] == "inputs" and not others
+    return _read_columns(sides[0], sides[1], others, where, function, is_of_lines)
+
+
+def _is_list_as_text(side: object) -> bool:
+    return isinstance(side, str) and _LIST_OF_TEXT.match(side) is not None
+
+
+def _read_columns(
+    inputs: Any, outputs: Any, others: Mapping[str, list[Any]], where: str, function: str | None, lines: bool
+) -> Tests:
+    """Return the tests of a list of inputs, a list of outputs and lists beside them; `lines` as in `_read_list`."""
+    counts = [len(side) if isinstance(side, list) else "no" for side in (inputs, outputs)]
     if "no" in counts or counts[0] != counts[1]:
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
-    others = {key: cell for key, cell in value.items() if key not in names and isinstance(cell, list)}
-    if function is None and not others and {*map(type, sides[0]), *map(type, sides[1])} <= {str}:
-        return Tests(_tests_of_text(*sides))  # the usual case, in a faster way
-    columns = {key: cell for key, cell in others.items() if len(cell) == counts[0]}
-    columns |= {"input": sides[0], "output": sides[1]}
+    if function is None and not others and {*map(type, inputs), *map(type, outputs)} <= {str}:
+        return Tests(_tests_of_text(inputs, outputs))  # the usual case, in a faster way
+    columns = {key: cell for key, cell in others.items() if len(cell) == len(inputs)}
+    columns |= {"input": inputs, "output": outputs}
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return _read_list(rows, where, function, lines=names[0] == "inputs" and not others)
+    return _read_list(rows, where, function, lines)
 
 
 def _name_of(test: Mapping[Any, object], side: str) -> str:
@@ -234,10 +246,9 @@ def _as_test(test: object, where: str) -> Mapping[str, Any]:
     """
     if isinstance(test, list) and len(test) == 2:
         return {"input": test[0], "output": test[1]}
-    if is_missing(test):
-        raise ValueError(f"{where} holds nothing")
     if not isinstance(test, dict):
-        raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
+        kind = f"is a {type(test).__name__}, not a mapping with 'input' and 'output'"
+        raise ValueError(f"{where} {'holds nothing' if is_missing(test) else kind}")
     if "input" in test and "output" in test:
         return test
     if not _name_of(test, "output"):
@@ -570,12 +581,14 @@ def _calls_of(node: ast.stmt, where: str) -> Iterator[str]:
 def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
     """Yield the code that runs each test method: of a class of `unittest`, or of a plain class as pytest runs them."""
     methods = {part.name: part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))}
-    tests = [name for name in methods if name.startswith("test")]
-    if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
-        yield from (_UNITTEST.format(case=node.name, method=name) for name in tests)
-    elif node.name.startswith("Test") and not node.bases:
-        before = "".join(f"_test.{name}(); " for name in ("setup_method", "setUp") if name in methods)
-        for name in tests:
+    is_of_unittest = any(ast.unparse(base).endswith("TestCase") for base in node.bases)
+    if not is_of_unittest and (node.bases or not node.name.startswith("Test")):
+        return
+    before = "".join(f"_test.{name}(); " for name in ("setup_method", "setUp") if name in methods)
+    for name in (name for name in methods if name.startswith("test")):
+        if is_of_unittest:
+            yield _UNITTEST.format(case=node.name, method=name)
+        else:
             yield f"_test = {node.name}(); {before}{_call_of(methods[name], f'_test.{name}', 1, where)}"
 
 
