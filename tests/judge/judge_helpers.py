@@ -54,7 +54,7 @@ def has_own_boxes(sandbox: LocalSandbox) -> bool:
     Boxes that show a folder in /tmp, such as a virtual environment there, are bubblewrap's.
     """
     mounts = Mounts(work=Path("/"), readable=readable(DEFAULT_LANGUAGES["PYTHON3"].tool))
-    return bool(sandbox._isolation.is_on and sandbox._isolation.box(mounts)["is_own"])
+    return bool(sandbox._isolation.is_on and sandbox._isolation.box(mounts)["kind"] == "namespaces")
 
 
 def root_of(sandbox: LocalSandbox) -> Path:
