@@ -87,6 +87,10 @@ class _Sample:
     header_total: int = 0
 
 
+#: Stands for the file of a sample that has none.
+_NO_FILE = _File(FileInfo("", "", "", 0, 0))
+
+
 class _Segment(NamedTuple):
     ino: int
     read_bytes: int
@@ -225,22 +229,27 @@ class Follower:
 
         listing = list_samples(self.path, known, self._archives)
         self.problems = len(listing.problems)
+        changed = self._take_files(listing.by_id)
+        files = {info.name: info.sample_id for info in listing.by_id.values() if info.place is None}
+        self._known = {}
+        for name, sign in seen.items():
+            file = self._samples[files[name]].file if name in files else None
+            if file is not None:
+                self._known[name] = (sign, file.info)
+        return changed
+
+    def _take_files(self, by_id: Mapping[str, FileInfo]) -> set[str]:
+        """Read the files that are new, and forget those that are gone. Return the ids of their samples."""
         changed: set[str] = set()
-        self._known, by_name = {}, {info.name: info for info in listing.by_id.values()}
         for sample_id, sample in self._samples.items():
-            if sample.file is not None and sample_id not in listing.by_id:
+            if sample.file is not None and sample_id not in by_id:
                 sample.file = None  # deleted, or damaged beyond use
                 changed.add(sample_id)
-        for sample_id, info in listing.by_id.items():
+        for sample_id, info in by_id.items():
             sample = self._sample(sample_id)
             if sample.file is None or sample.file.info is not info:
                 sample.file = self._file(info)
                 changed.add(sample_id)
-        for name, sign in seen.items():
-            if (listed := by_name.get(name)) is not None and listed.place is None:
-                of = self._samples[listed.sample_id].file
-                assert of is not None
-                self._known[name] = (sign, of.info)
         return changed
 
     def _file(self, info: FileInfo) -> _File:
@@ -330,36 +339,36 @@ class Follower:
         return True
 
     def _counts_of(self, sample: _Sample) -> Counts:
-        file, journal = sample.file, sample.journal
-        found = Counter(file.verdicts if file is not None else {})
-        kinds = Counter(file.kinds if file is not None else {})
-        total, done, errors, unexpected = (
-            (0, 0, 0, 0) if file is None else (file.total, file.done, file.errors, file.unexpected)
-        )
-        outcomes: dict[Identity, str | None] = {}
-        if file is not None and journal and (errors or done + len(journal) > max(total, sample.header_total)):
-            if file.outcomes is None:
-                file.outcomes = self._read_outcomes(file.info)
-            outcomes = file.outcomes
-        for identity, entry in journal.items():
-            if identity in outcomes:
+        file = sample.file or _NO_FILE
+        found, kinds = Counter[str | None](file.verdicts), Counter[str | None](file.kinds)
+        done, errors, unexpected = file.done, file.errors, file.unexpected
+        outcomes = self._outcomes_of(sample)
+        for identity, entry in sample.journal.items():
+            if identity in outcomes:  # the journal's entry replaces the file's
                 kind = outcomes[identity]
                 done -= kind is None  # its verdict stays counted beside the new one until the file is written
                 errors -= kind is not None
-                if kind is not None:
-                    kinds[kind] -= 1
+                kinds[kind] -= 1
             done += entry.is_done
             errors += not entry.is_done
             unexpected += entry.is_unexpected
-            if entry.is_done and entry.verdict is not None:
-                found[entry.verdict] += 1
-            elif not entry.is_done:
-                kinds[str(entry.verdict)] += 1
-        return Counts(total, done, errors, unexpected, _sorted(found), _sorted(kinds))
+            (found if entry.is_done else kinds)[entry.verdict] += 1
+        return Counts(file.total, done, errors, unexpected, _sorted(found), _sorted(kinds))
+
+    def _outcomes_of(self, sample: _Sample) -> dict[Identity, str | None]:
+        """Return how the tasks of a sample's file ended, where the journal may have newer entries of some of them."""
+        file, journal = sample.file, sample.journal
+        if file is None or not journal:
+            return {}
+        if not file.errors and file.done + len(journal) <= max(file.total, sample.header_total):
+            return {}
+        if file.outcomes is None:
+            file.outcomes = self._read_outcomes(file.info)
+        return file.outcomes
 
 
-def _sorted(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted((name, n) for name, n in counts.items() if n > 0))
+def _sorted(counts: Mapping[str | None, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((name, n) for name, n in counts.items() if name is not None and n > 0))
 
 
 def _slim(info: FileInfo) -> FileInfo:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import BinaryIO, NamedTuple, TypedDict, cast
 
 from nbrun.errors import ThreadLimitError
@@ -508,20 +509,23 @@ def _wrong_in(m: JsonValue, archive_bytes: int) -> str | None:
         return f"is called {str(name)[:100]!r}, which is no name of a sample's file"
     if not isinstance(m.get("id"), str) or source not in (NBRUN, PROGRESS, LEGACY):
         return f"has no id or no format ({name})"
+    wrong = _wrong_in_place(m, archive_bytes)
+    if wrong is None and not isinstance(m.get("progress"), (dict, NoneType)):
+        wrong = "has no progress object"
+    summary = m.get("summary")
+    if wrong is None and not (summary is None if source != NBRUN else sample_file.is_summary(summary)):
+        wrong = "has no summary"
+    return None if wrong is None else f"{wrong} ({name})"
+
+
+def _wrong_in_place(m: JsonObject, archive_bytes: int) -> str | None:
     numbers = [n for key in ("offset", "packed", "size", "crc", "mtime_ns") if isinstance(n := m.get(key), int)]
     if len(numbers) < 5 or min(numbers[:4]) < 0:
-        return f"has sizes that are no numbers ({name})"
+        return "has sizes that are no numbers"
     offset, packed, size, _, mtime_ns = numbers
     if offset + packed > archive_bytes or abs(mtime_ns) > MAX_MTIME_NS:
-        return f"is outside of the archive ({name})"
-    if is_bomb(packed, size):
-        return f"would unpack {packed:,} bytes to {size:,} ({name})"
-    summary, progress = m.get("summary"), m.get("progress")
-    if not (progress is None or isinstance(progress, dict)):
-        return f"has no progress object ({name})"
-    if not (summary is None if source != NBRUN else sample_file.is_summary(summary)):
-        return f"has no summary ({name})"
-    return None
+        return "is outside of the archive"
+    return f"would unpack {packed:,} bytes to {size:,}" if is_bomb(packed, size) else None
 
 
 def is_of_member(what: str) -> bool:

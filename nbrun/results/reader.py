@@ -228,24 +228,17 @@ def summarise(
         errors: how many tasks ended in an error.
     """
     totals = dict(header.get("totals") or (match["totals"] if match else {}))
-    for group, n in (info.recorded("total") if info else {}).items():
-        totals.setdefault(group, n)
-    done = dict.fromkeys(totals, 0) | dict(completed)
-    for group, n in done.items():
-        totals.setdefault(group, n)  # a legacy file exists only where its sample was finished
-    if info is not None and info.source != NBRUN:  # it may hold one solution twice, which counts once
+    recorded = {} if info is None else info.recorded("total")
+    done = dict.fromkeys({**totals, **recorded}, 0) | dict(completed)
+    totals = {**done, **recorded, **totals}  # a legacy file exists only where its sample was finished
+    if info is None:
+        name, source, updated_at, is_whole = str(header.get("name", "")), NBRUN, None, True
+    else:
+        name, source, updated_at, is_whole = info.name, info.source, _seconds(info.mtime_ns), not info.is_damaged
+    if source != NBRUN:  # it may hold one solution twice, which counts once
         done = {group: min(n, totals[group]) for group, n in done.items()}
-    complete = not (info and info.is_damaged) and all(done[g] >= n for g, n in totals.items())
-    return SampleView(
-        sample_id,
-        str(folder / (info.name if info else str(header.get("name", "")))),
-        info.source if info else NBRUN,
-        totals,
-        done,
-        errors,
-        complete,
-        _seconds(info.mtime_ns) if info else None,
-    )
+    complete = is_whole and all(done[g] >= n for g, n in totals.items())
+    return SampleView(sample_id, str(folder / name), source, totals, done, errors, complete, updated_at)
 
 
 # ---- a whole directory

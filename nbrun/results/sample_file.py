@@ -27,7 +27,7 @@ from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, values
 from nbrun.results.format import BETWEEN, FORMAT, MAX_SEQ, Summary, head_of, progress_object
 from nbrun.results.values import decode, dump, load, load_quickly
-from nbrun.texts import without_surrogates
+from nbrun.texts import id_text
 from nbrun.tuning import TUNING
 
 HEAD_BYTES, TAIL_BYTES, CHUNK_BYTES = 1024, 4096, 1 << 20
@@ -585,33 +585,37 @@ def convert_foreign(data: bytes) -> bytes | None:
     if value is None:
         return None
     sample_id = value.get("id")
-    if type(sample_id) not in (str, int):
+    if not isinstance(sample_id, (str, int)) or isinstance(sample_id, bool):
         raise Unreadable("is no sample's file (it has no id)")
     counts = EntryCounts()
-    progress = value.get("progress")
-    recorded = progress if isinstance(progress, dict) else {}
     groups: dict[str, list[bytes]] = {}
-    totals: dict[str, int] = {}
-    for name, rows in _lists_in(value).items():
-        group = _plain_text(name)
+    for group, rows in _lists_in(value).items():
         groups[group] = [_line_of(row, group, counts) for row in (rows if isinstance(rows, list) else [rows])]
-        total = recorded.get(f"total_{name}s")
+    footer = _foreign_footer(value, id_text(sample_id), groups, counts)
+    entries = ((group, ((None, line) for line in lines)) for group, lines in groups.items())
+    return b"".join(lay_out(footer.sample_id, entries, lambda: footer))
+
+
+def _foreign_footer(value: JsonObject, sample_id: str, groups: Iterable[str], counts: EntryCounts) -> Footer:
+    """Return what a parsed file says after its entries, with a summary of what was counted of these."""
+    progress, before = value.get("progress"), value.get("summary")
+    recorded = progress if isinstance(progress, dict) else {}
+    totals = {}
+    for group in groups:
+        total = recorded.get(f"total_{group}s")
         totals[group] = total if is_count(total) else counts.placed[group]
-    before = value.get("summary")
+    completed = {group: counts.done[group] for group in groups}
     identities = before.get("identities") if isinstance(before, dict) else ""
-    completed = {group: counts.done[group] for group in totals}
-    footer = Footer(
-        _plain_text(sample_id),
+    return Footer(
+        sample_id,
         totals,
         completed,
         bool(recorded) and completed == totals,
         counts.summary(totals, identities if isinstance(identities, str) else ""),
-        _plain_text(value.get("api_used") or ""),
-        _plain_text(value.get("worker_id") or ""),
+        str(value.get("api_used") or ""),
+        str(value.get("worker_id") or ""),
         extra_keys(value),
     )
-    entries = ((group, ((None, line) for line in lines)) for group, lines in groups.items())
-    return b"".join(lay_out(footer.sample_id, entries, lambda: footer))
 
 
 def _own_object(data: bytes) -> JsonObject | None:
@@ -641,7 +645,7 @@ def _lists_in(value: JsonObject) -> JsonObject:
 def extra_keys(value: JsonObject) -> dict[str, bytes]:
     """Return the top-level keys of a parsed file that another tool has added, each with its value as JSON."""
     return {
-        _plain_text(key): values.encode(part, where="")[0]
+        key: values.encode(part, where="")[0]
         for key, part in value.items()
         if key not in KNOWN_KEYS and not key.endswith("_result")
     }
@@ -675,10 +679,6 @@ def _line_of(row: JsonValue, group: str, counts: EntryCounts) -> bytes:
     if head_of(data) and parse_entry(data) is not None:
         counts.add(group, cast(Entry, entry))
     return data
-
-
-def _plain_text(value: object) -> str:
-    return without_surrogates(str(value))
 
 
 # ---- writing

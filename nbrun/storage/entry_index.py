@@ -247,17 +247,23 @@ def _index(header: dict[str, Any], rest: memoryview) -> EntryIndex:
         at = end
     seq, length, made = columns
     makers = [Maker(*map(_text, row)) for row in header["makers"]]
-    is_right = (
-        len(status) == len(seq) == len(length) == len(made) == total
-        and not status.translate(None, bytes((MISSING, DONE, ERROR)))
-        and (not total or max(made) < len(makers))
-        and len(rest) - at == blocks * KEY_BYTES
-        and all(type(text) is str for maker in makers for text in maker[1:])
-    )
-    if not is_right:
-        raise ValueError("no index")
     texts = str(header["api_used"]), str(header["worker_id"])
-    return EntryIndex(header["crc"], groups, makers, *texts, status, seq, length, made, bytes(rest[at:]))
+    index = EntryIndex(header["crc"], groups, makers, *texts, status, seq, length, made, bytes(rest[at:]))
+    if not _is_right(index, total, blocks):
+        raise ValueError("no index")
+    return index
+
+
+def _is_right(index: EntryIndex, total: int, blocks: int) -> bool:
+    """Return whether the columns of an index have the lengths, and the values, that its groups need."""
+    columns = (index.status, index.seq, index.length, index.made)
+    return (
+        {len(column) for column in columns} == {total}
+        and not index.status.translate(None, bytes((MISSING, DONE, ERROR)))
+        and (not total or max(index.made) < len(index.makers))
+        and len(index.digests) == blocks * KEY_BYTES
+        and all(type(text) is str for maker in index.makers for text in maker[1:])
+    )
 
 
 def _text(value: Any) -> Any:
