@@ -256,8 +256,8 @@ class Judging:
         if sure_s is not None and cpu_s > sure_s and verdict != Verdict.TIME_LIMIT_EXCEEDED:
             raise JudgeError(
                 f"it took {cpu_s:.2f} s of CPU time. The limit that follows from the problem's accepted submissions is "
-                f"between {sure_s:g} s and {time_s:g} s: others kept the machine busy while these were measured. It "
-                " runs again later; judge it when the machine is quieter."
+                f"between {sure_s:g} s and {time_s:g} s: others kept the machine busy while these were measured. "
+                "It runs again later; judge it when the machine is quieter."
             )
 
     def _is_doubtful(self, run: _Run) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from judge_helpers import SUM_CPP, SUM_PY, task
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
 from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
-from nbrun.judge.supervisor.processes import descendants
+from nbrun.judge.supervisor.processes import descendants, run_delay_s
 from tests.waiting import until
 
 ONE = {"id": "one", "tests": [{"input": "1 2\n", "output": "3\n"}]}
@@ -208,6 +210,36 @@ def test_never_more_at_once_than_was_asked_for() -> None:
     finally:
         sandbox.close()
     assert {t["load"] for r in results for t in r["tests"]} == {1}
+
+
+#: Its first thread only waits for the one that works, as in a virtual machine.
+WORKS_IN_A_THREAD = """
+import threading
+def work():
+    while True: pass
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def first_threads_delay_s(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="pins programs to a CPU, and reads /proc")
+def test_time_without_a_cpu_counts_for_all_threads_of_a_program() -> None:
+    """A program gets more wall time by this, so that a busy machine is not taken for a program that sleeps."""
+    pinned = f"import os\nos.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\n"
+    commands = ([sys.executable, "-c", pinned + source] for source in (WORKS_IN_A_THREAD, "while True: pass"))
+    programs = [subprocess.Popen(command) for command in commands]
+    try:
+        until(lambda: run_delay_s(programs[0].pid) > 0.2 + first_threads_delay_s(programs[0].pid))
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+    assert run_delay_s(programs[0].pid) == 0.0  # it is gone
 
 
 # ---- the gate by itself

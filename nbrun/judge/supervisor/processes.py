@@ -130,12 +130,26 @@ def is_ending(pid: int) -> bool:
 
 
 def run_delay_s(pid: int) -> float:
-    """Return how long a process was ready without getting a CPU: the machine caused that, not the program."""
+    """Return how long the threads of a process were ready without getting a CPU, in all.
+
+    The machine caused that, not the program. In many programs (virtual machines) the first thread only waits for the
+    one that works.
+    """
+    total = 0.0
+    for thread in _entries(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:
+                total += int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            continue
+    return total
+
+
+def _entries(folder: str) -> list[str]:
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def deleted_bytes(pid: int) -> int:
