@@ -84,7 +84,7 @@ def load_results(
     Example:
         >>> load_results("results", where={"verdict": ["WrongAnswer", "RuntimeError"]})  # doctest: +SKIP
     """
-    options = _Options(columns, items, entries, tests, where, stale)
+    options = _Options(columns, where, items=items, entries=entries, tests=tests, stale=stale)
     paths = _paths(results)
     problems: list[Problem] = []
     if options.reads_entries:
@@ -122,7 +122,7 @@ def iter_results(
     """
     if chunksize < 1:
         raise InputError(f"chunksize={chunksize!r}: give at least 1 row.")
-    options = _Options(columns, items, entries, tests, where, stale)
+    options = _Options(columns, where, items=items, entries=entries, tests=tests, stale=stale)
     problems: list[Problem] = []
     for path in _paths(results):
         for part in _strides(path, options, problems):
@@ -143,21 +143,16 @@ def _paths(results: Results | Iterable[Results]) -> list[Results]:
 class _Options:
     """The arguments of load_results, checked."""
 
-    def __init__(
-        self, columns: Collection[str] | None, items: bool, entries: bool, tests: bool, where: Where | None, stale: bool
-    ) -> None:
+    def __init__(self, columns: Collection[str] | None, where: Where | None, **flags: bool) -> None:
         self._hides_empty = isinstance(columns, str) and columns == AUTO
         self.columns = None if columns is None or self._hides_empty else _names(columns)
-        if not (where is None or isinstance(where, (str, Mapping)) or callable(where)):
-            raise InputError(f"where={where!r}: give a mapping such as {{'status': 'error'}}, a query or a function.")
-        for name, value in {"items": items, "entries": entries, "tests": tests, "stale": stale}.items():
+        for name, value in flags.items():
             if not isinstance(value, bool):
                 raise InputError(f"{name}={value!r}: give True or False.")
-        self.items, self.entries, self.tests, self.stale = items, entries, tests, stale
-        self.values = {k: _values(v) for k, v in where.items()} if isinstance(where, Mapping) else {}
-        self.where = None if isinstance(where, Mapping) else where
-        self.reads_entries = items or entries or tests  # entries are read, nothing comes from the cache
-        self.outputs = tuple(name for name in OUTPUTS if tests and name in (self.columns or ()))
+        self.items, self.entries, self.tests, self.stale = (flags[n] for n in ("items", "entries", "tests", "stale"))
+        self.reads_entries = self.items or self.entries or self.tests  # entries are read, nothing comes from the cache
+        self.outputs = tuple(name for name in OUTPUTS if self.tests and name in (self.columns or ()))
+        self.where, self.values = _read_where(where)
         self._unknown: dict[str, InputError] = {}  # columns that no part has had, until now
         self._known: dict[str, None] = {}  # columns of the parts
 
@@ -235,6 +230,15 @@ def _names(columns: Collection[str]) -> list[str]:
         return list(columns)
     example = columns if isinstance(columns, str) else "sample_id"
     raise InputError(f'columns={columns!r}: give a list of names, such as [{example!r}], or "auto".')
+
+
+def _read_where(where: Any) -> tuple[str | Callable[[pd.DataFrame], Any] | None, dict[str, list[Any]]]:
+    """Return a query or a function, or of a mapping the values that it wants of each column."""
+    if isinstance(where, Mapping):
+        return None, {name: _values(wanted) for name, wanted in where.items()}
+    if where is None or isinstance(where, str) or callable(where):
+        return where, {}
+    raise InputError(f"where={where!r}: give a mapping such as {{'status': 'error'}}, a query or a function.")
 
 
 def _values(wanted: Any) -> list[Any]:

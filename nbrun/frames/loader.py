@@ -181,12 +181,11 @@ class Loader:
         table = join([*old, *new, table_of(FileReader(self._folder).pack())])
         records = [*(k.record for k in kept.values()), *fresh]
         if packs:
-            size = sum(record["ident"][0] for record in fresh if record["ident"])
-            n_outdated = sum(p.n for p in (*self._cache.packs, *packs)) - table.n
+            is_outdated = sum(p.n for p in (*self._cache.packs, *packs)) > 2 * table.n
             if not old:
                 packs, new = [], [table]  # memory: the joined rows are the same
             self._cache.keep(
-                lambda: pack_of(join(new), fresh), lambda: pack_of(table, records), size, n_outdated > table.n, began_at
+                lambda: pack_of(join(new), fresh), lambda: pack_of(table, records), fresh, is_outdated, began_at
             )
         return table, _spans(records)
 
@@ -439,17 +438,23 @@ class RowCache:
             self.hits[name] = kept
 
     def keep(
-        self, fresh: Callable[[], Pack], whole: Callable[[], Pack], size: int, is_outdated: bool, read_at: float
+        self,
+        fresh: Callable[[], Pack],
+        whole: Callable[[], Pack],
+        records: Iterable[FileRecord],
+        is_outdated: bool,
+        read_at: float,
     ) -> None:
         """Store the rows that were read now.
 
         Args:
             fresh: makes a pack of the files that were read now.
             whole: makes a pack of all files, should the parts be put together.
-            size: how many bytes were read now.
+            records: of the files that were read now.
             is_outdated: most rows of the parts are outdated.
             read_at: the time.time() at which reading began.
         """
+        size = sum(record["ident"][0] for record in records if record["ident"])
         if size < TUNING.cache_from_bytes or not self._is_ours():
             return
         is_whole = is_outdated or len(self.packs) >= MAX_PARTS
@@ -466,9 +471,8 @@ class RowCache:
         beside = self.folder / f"{name}.tmp"
         beside.touch()
         try:
-            now = beside.stat().st_ctime_ns - int(
-                (time.time() - read_at) * 1e9
-            )  # when reading began, by the disk's clock
+            took_ns = int((time.time() - read_at) * 1e9)
+            now = beside.stat().st_ctime_ns - took_ns  # when reading began, by the disk's clock
             for record in pack.files:
                 ident = record["ident"]
                 if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else TUNING.fine_clock_ns):

@@ -149,7 +149,7 @@ class Pack:
                 parts.append(data)
         texts_check = 0
         sizes: list[list[int]] = []
-        for texts in self._all_texts():
+        for texts in self.all_texts():
             sizes.append([])
             for data in _lists_of(texts):  # encoded here for its size, and once more when it is written
                 texts_check = crc32(data, texts_check)
@@ -167,10 +167,10 @@ class Pack:
             check = crc32(part, check)
         yield b"%b %08x %d %d\n%b\n" % (MAGIC, check, len(header), sum(map(len, parts)), header)
         yield from parts
-        for texts in self._all_texts():
+        for texts in self.all_texts():
             yield from _lists_of(texts)
 
-    def _all_texts(self) -> Iterator[list[str]]:
+    def all_texts(self) -> Iterator[list[str]]:
         yield from self.texts.values()
         for e in self.extras.values():
             yield e.texts
@@ -256,15 +256,11 @@ def _check(pack: Pack) -> Pack:
     Raises:
         BadPack: it doesn't.
     """
-    texts = (*pack.texts.values(), *(e.texts for e in pack.extras.values()))
-    is_right = (
-        isinstance(pack.files, list)
-        and all(isinstance(record, dict) and type(record.get("n")) is int and record["n"] >= 0 for record in pack.files)
-        and sum(record["n"] for record in pack.files) == pack.n
-        and all(len(data) in (SIZES[code], SIZES[code] * pack.n) for code, data in pack.arrays.values())
-        and all({*map(type, some)} <= {str} for some in texts)
-    )
-    if not is_right:
+    rows = [record["n"] for record in pack.files]
+    sizes_are_right = all(len(data) in (SIZES[code], SIZES[code] * pack.n) for code, data in pack.arrays.values())
+    types = {kind for texts in pack.all_texts() for kind in {*map(type, texts)}}
+    rows_are_right = {*map(type, rows)} <= {int} and sum(rows) == pack.n and min(rows, default=0) >= 0
+    if not (rows_are_right and sizes_are_right and types <= {str}):
         raise BadPack("it holds something else")
     return pack
 

@@ -339,7 +339,7 @@ def _remaining(results: Paths, names: Sequence[str]) -> _Remaining:
     is_open = any(found.totals is not None and not found.totals.is_known for found in counts)
     table = pd.DataFrame(rows, columns=["sample_id", "group", "left"]).astype({"left": "int64"})
     if counts and all(found.integer_ids for found in counts):
-        table["sample_id"] = pd.array([None if i is None else int(i) for i in table["sample_id"]], dtype="Int64")
+        table["sample_id"] = table["sample_id"].map(int, na_action="ignore").astype("Int64")
     if not names or not {*names} <= {"sample_id", "group"}:
         return _Remaining(int(table["left"].sum()), is_open)
     return _Remaining(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
@@ -576,7 +576,7 @@ def _frames(runs: Mapping[str, Results]) -> list[pd.DataFrame]:
     if len(runs) < 2:
         raise InputError(f"compare takes two runs or more, not {len(runs)}.")
     for name, other in combinations(runs, 2):
-        if str(name) == str(other) or f"diff_{other}" == str(name) or f"diff_{name}" == str(other):
+        if len({str(name), str(other), f"diff_{name}", f"diff_{other}"}) < 4:
             raise InputError(f"compare: the names {name!r} and {other!r} make columns of one name; change one of them.")
     frames = [_frame(str(name), results) for name, results in runs.items()]
     if len({pd.api.types.is_numeric_dtype(f["sample_id"].dtype) for f in frames}) > 1:  # integers here, text there

@@ -5,6 +5,7 @@ Pure functions and values. Any thread.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -106,11 +107,8 @@ def table_of(pack: Pack) -> Table:
         unique: dict[str, int] = {}
         of_file = np.array([unique.setdefault(text or "", len(unique)) for text in of_files], "<i4")
         texts[name] = DictionaryArray(np.repeat(of_file, counts), list(unique))
-    keys = column("key", f"V{KEY_BYTES}")
-    extras = {}
-    for name, e in pack.extras.items():
-        extras[name] = sparse_column_of(e)
-    return Table(pack.n, numbers, texts, keys, extras)
+    extras = {name: sparse_column_of(e) for name, e in pack.extras.items()}
+    return Table(pack.n, numbers, texts, column("key", f"V{KEY_BYTES}"), extras)
 
 
 def sparse_column_of(e: Settled) -> SparseColumn:
@@ -149,14 +147,8 @@ def join(tables: Sequence[Table]) -> Table:
     *begins, n = accumulate((t.n for t in tables), initial=0)
     texts = {name: _join_texts([t.texts[name] for t in tables]) for name in tables[0].texts}
     numbers = {name: _concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
-    extras: dict[str, list[SparseColumn]] = {}
-    for begin, t in zip(begins, tables, strict=True):
-        for name, e in t.extras.items():
-            moved = SparseColumn(e.kind, e.rows.astype(np.int64) + begin, e.values, e.texts)
-            extras.setdefault(name, []).append(moved)
-    joined = {name: _join_extras(parts) for name, parts in extras.items()}
     keys = np.concatenate([t.keys for t in tables])
-    return Table(n, numbers, texts, keys, joined, all(t.integer_ids for t in tables))
+    return Table(n, numbers, texts, keys, _join_extras(tables, begins), all(t.integer_ids for t in tables))
 
 
 def _join_texts(parts: Sequence[DictionaryArray]) -> DictionaryArray:
@@ -179,7 +171,16 @@ def _concatenate(arrays: Sequence[Array]) -> Array:
     return np.concatenate(arrays)
 
 
-def _join_extras(parts: Sequence[SparseColumn]) -> SparseColumn:
+def _join_extras(tables: Sequence[Table], begins: Sequence[int]) -> dict[str, SparseColumn]:
+    """Join the columns of keys. `begins`: the number of each table's first row."""
+    extras: defaultdict[str, list[SparseColumn]] = defaultdict(list)
+    for begin, t in zip(begins, tables, strict=True):
+        for name, e in t.extras.items():
+            extras[name].append(SparseColumn(e.kind, e.rows.astype(np.int64) + begin, e.values, e.texts))
+    return {name: _join_extra(parts) for name, parts in extras.items()}
+
+
+def _join_extra(parts: Sequence[SparseColumn]) -> SparseColumn:
     """Join the parts of one column: of their kind, or of one that holds each value exactly."""
     kind = _common_kind(parts)
     rows = np.concatenate([e.rows for e in parts])

@@ -220,29 +220,16 @@ _RANKS = {"error": 0, "unexpected": 1, "waiting": 2, "running": 3, "done": 4}
 def tasks_of(rows: Iterable[TaskSummary]) -> Message:
     """Return the columns of a sample's tasks; texts that repeat are numbered in `names`."""
     rows = sorted(rows, key=_rank)[:TASKS]
-    names = {
-        "group": _Numbered(row.group for row in rows),
-        "verdict": _Numbered(row.verdict for row in rows),
-        "language": _Numbered(row.language for row in rows),
-    }
-    columns: Columns = {
-        "index": [row.index for row in rows],
-        "status": [STATUSES.index(row.status) if row.status in STATUSES else 0 for row in rows],
-        "time_ms": [_milliseconds(row.time_s) for row in rows],
-        "attempts": [row.attempts for row in rows],
-        "unexpected": [int(row.is_unexpected) for row in rows],
-        **{name: column.numbers for name, column in names.items()},
-    }
-    previews = {
-        "item": [without_surrogates(row.note or row.item) for row in rows[:PREVIEWS]],
-        "result": [without_surrogates(row.result) for row in rows[:PREVIEWS]],
-    }
-    content = {
-        "tasks": len(rows),
-        "names": {name: column.texts for name, column in names.items()},
-        "previews": {name: texts for name, texts in previews.items() if any(texts)},
-    }
-    return make_message(content, columns)
+    columns: Columns = {name: [number(row) for row in rows] for name, number in _NUMBERS.items()}
+    texts = {}
+    for name, text in _TEXTS.items():
+        numbers: dict[str, int] = {}
+        shown = (sendable(text(row) or "", NAME_CHARS) for row in rows)
+        columns[name] = [numbers.setdefault(x, len(numbers)) for x in shown]
+        texts[name] = list(numbers)
+    previews = {name: [without_surrogates(text(row)) for row in rows[:PREVIEWS]] for name, text in _PREVIEWS.items()}
+    sent = {name: some for name, some in previews.items() if any(some)}
+    return make_message({"tasks": len(rows), "names": texts, "previews": sent}, columns)
 
 
 def _rank(row: TaskSummary) -> int:
@@ -252,17 +239,26 @@ def _rank(row: TaskSummary) -> int:
 
 def _milliseconds(time_s: float | None) -> int:
     """Return a time for a column: one more than its milliseconds, since 0 means that it is not known."""
-    return 0 if time_s is None else 1 + min(2**31, round(time_s * 1000))
+    return 1 + round(min(2**31, time_s * 1000)) if time_s is not None and time_s >= 0 else 0
 
 
-class _Numbered:
-    """A column of texts with few different values: those values, and the number of each row's value."""
-
-    def __init__(self, column: Iterable[str | None]) -> None:
-        numbers: dict[str, int] = {}
-        texts = [sendable(text or "", NAME_CHARS) for text in column]
-        self.numbers = [numbers.setdefault(text, len(numbers)) for text in texts]
-        self.texts = list(numbers)
+#: The columns of a sample's tasks: numbers, texts that repeat, and the texts of which the first ones are sent.
+_NUMBERS: dict[str, Callable[[TaskSummary], int]] = {
+    "index": lambda row: row.index,
+    "status": lambda row: STATUSES.index(row.status) if row.status in STATUSES else 0,
+    "time_ms": lambda row: _milliseconds(row.time_s),
+    "attempts": lambda row: row.attempts,
+    "unexpected": lambda row: int(row.is_unexpected),
+}
+_TEXTS: dict[str, Callable[[TaskSummary], str | None]] = {
+    "group": lambda row: row.group,
+    "verdict": lambda row: row.verdict,
+    "language": lambda row: row.language,
+}
+_PREVIEWS: dict[str, Callable[[TaskSummary], str]] = {
+    "item": lambda row: row.note or row.item,
+    "result": lambda row: row.result,
+}
 
 
 # ---- what is saved of a task

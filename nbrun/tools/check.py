@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from nbrun.formatting import counted
 from nbrun.results import plain_files
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
 from nbrun.results.listing import Listing, Problem, is_of_member
@@ -114,7 +115,7 @@ class Report:
 
     def __repr__(self) -> str:
         left = [f for f in self.findings if not f.is_repaired]
-        found = f"{len(left):,} finding{'' if len(left) == 1 else 's'}" if left else "nothing is damaged"
+        found = counted(len(left), "finding") if left else "nothing is damaged"
         return f"<nbrun.Report of {self.path!r}: {self.entries:,} results of {self.samples:,} samples, {found}>"
 
     def _repr_html_(self) -> str:
@@ -185,18 +186,16 @@ def _check_listing(report: Report, listing: Listing) -> None:
     for problem in listing.problems:
         info = listing.by_id.get(problem.sample_id or "")
         if info is not None and "same sample" in problem.what:
-            report.add(problem.path, "double", problem.what, "Results that only it holds don't count.", info.sample_id)
+            kind, cost = "double", "Results that only it holds don't count."
         elif info is not None and info.is_damaged and problem.path.endswith(info.name):
-            cost = f"What its missing part held is lost. {AGAIN}"
-            report.add(problem.path, "entries", problem.what, cost, info.sample_id)
+            kind, cost = "entries", f"What its missing part held is lost. {AGAIN}"
         elif is_of_member(problem.what):  # the archive's other members count, so it must not be moved
-            report.add(problem.path, "archived", problem.what, f"If it held results, they can't be read. {AGAIN}")
+            kind, cost = "archived", f"If it held results, they can't be read. {AGAIN}"
         elif problem.sample_id is not None or _may_be_a_sample(problem.path):
-            cost = f"If it held results, they can't be read. {AGAIN}"
-            report.add(problem.path, "unreadable", problem.what, cost, problem.sample_id)
+            kind, cost = "unreadable", f"If it held results, they can't be read. {AGAIN}"
         else:
-            cost = "It costs nothing: it is passed over."
-            report.add(problem.path, "foreign", problem.what, cost)
+            kind, cost = "foreign", "It costs nothing: it is passed over."
+        report.add(problem.path, kind, problem.what, cost, problem.sample_id)
 
 
 def _may_be_a_sample(path: str) -> bool:
@@ -221,12 +220,12 @@ def _check_sample(report: Report, now: Snapshot, sample_id: str) -> None:
                 _check_counts(report, now.path / info.name, info, saved.own)
     for problem in problems:
         if problem.entries:
-            kind = "segment" if problem.path == str(now.path) else "entries"
-            cost = f"{problem.entries} result{'s' if problem.entries > 1 else ''} can't be read. {AGAIN}"
-            report.add(problem.path, kind, problem.what, cost, sample_id)
-        elif info is not None and (info.place is not None or os.path.lexists(problem.path)):  # else it was deleted
-            kind = "archived" if info.place else "unreadable"
-            report.add(problem.path, kind, problem.what, f"Its results can't be read. {AGAIN}", sample_id)
+            kind, what = "segment" if problem.path == str(now.path) else "entries", counted(problem.entries, "result")
+        elif info is not None and (info.place is not None or os.path.lexists(problem.path)):
+            kind, what = "archived" if info.place else "unreadable", "Its results"
+        else:  # the file was deleted meanwhile
+            continue
+        report.add(problem.path, kind, problem.what, f"{what} can't be read. {AGAIN}", sample_id)
 
 
 def _check_counts(report: Report, file: Path, info: FileInfo, own: OwnFile) -> None:

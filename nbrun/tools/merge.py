@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -177,9 +178,9 @@ class _Merging:
             if "this nbrun knows" in problem.what:
                 raise FormatError(f"{problem}. Update nbrun.", path=problem.path)
         self._add_runs(readers)
-        ids = {i for v in views for part in (v.listing.by_id, v.journal.entries, v.journal.attempts) for i in part}
-        for sample_id in sorted(ids):
-            those = [Held(view, sample_id) for view in views if _holds(view, sample_id)]
+        held = [_ids(view) for view in views]
+        for sample_id in sorted(set().union(*held)):
+            those = [Held(view, sample_id) for view, ids in zip(views, held, strict=True) if sample_id in ids]
             self._out.in_several += len(those) > 1
             if not self._add_copy(those):
                 self._add(sample_id, those)
@@ -282,31 +283,27 @@ def _joined_totals(several: list[SampleTotals | None]) -> SampleTotals | None:
     if not known or any(totals.by_id is None for totals in known):
         return None
     groups = list(dict.fromkeys(group for totals in known for group in totals.tasks or ()))
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for totals in known:
         for sample_id in totals.by_id or ():
-            of = counts.setdefault(sample_id, dict.fromkeys(groups, 0))
-            for group, n in totals.of(sample_id).items():
-                of[group] = max(n, of[group])
-    by_id = {sample_id: list(of.values()) for sample_id, of in counts.items()}
-    tasks = {group: sum(of[group] for of in counts.values()) for group in groups}
-    return SampleTotals(len(by_id), tasks, by_id)
+            counts[sample_id] |= Counter(totals.of(sample_id))  # of each group the larger number
+    by_id = {sample_id: [of[group] for group in groups] for sample_id, of in counts.items()}
+    tasks = dict(zip(groups, map(sum, zip(*by_id.values(), strict=True)), strict=True))
+    return SampleTotals(len(by_id), tasks if by_id else dict.fromkeys(groups, 0), by_id)
 
 
-def _holds(view: Snapshot, sample_id: str) -> bool:
-    journal = view.journal
-    return sample_id in view.listing.by_id or sample_id in journal.entries or sample_id in journal.attempts
+def _ids(view: Snapshot) -> set[str]:
+    """Return the ids of the samples that a directory holds anything of."""
+    return {*view.listing.by_id, *view.journal.entries, *view.journal.attempts}
 
 
 def _header(those: list[Held]) -> Header:
     """Return what is known of a sample's dataset: of totals that differ the larger, of digests that differ none."""
+    datasets = [held.dataset() for held in those]
     totals: dict[str, int] = {}
-    digests = set()
-    for held in those:
-        known, digest = held.dataset()
-        digests.add(digest)
-        for group, n in known.items():
-            totals[group] = max(n, totals.get(group, 0))
+    for known, _ in datasets:
+        totals |= {group: max(n, totals.get(group, 0)) for group, n in known.items()}
+    digests = {digest for _, digest in datasets}
     return {"totals": totals, "identities": digests.pop() if len(digests) == 1 else ""}
 
 
@@ -393,18 +390,14 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
             for s in saved.entries:
                 _take(out, saved, s, dropped)
         places = out._indexes
-        out.stored = _placed(
-            [
-                s if s.identity not in places else s._replace(item_index=places[s.identity])
-                for _, s in out._from.values()
-            ]
-        )
-        done = {s.identity for s in out.stored if s.status == "done"}
-        for held in those:
-            for identity, attempt in held.attempts.items():
-                before = out.attempts.get(identity)
-                if identity not in done and (before is None or attempt.attempt > before.attempt):
-                    out.attempts[identity] = attempt
+        stored = [s for _, s in out._from.values()]
+        out.stored = _placed([s._replace(item_index=places.get(s.identity, s.item_index)) for s in stored])
+        done = {s.identity for s in stored if s.status == "done"}
+        attempts = [(identity, attempt) for held in those for identity, attempt in held.attempts.items()]
+        attempts.sort(key=lambda pair: pair[1].attempt, reverse=True)  # stable: the directory named first
+        for identity, attempt in attempts:
+            if identity not in done:
+                out.attempts.setdefault(identity, attempt)
         yield out
 
 
@@ -418,10 +411,10 @@ def _take(out: MergedSample, saved: SavedSample, s: Stored, dropped: Dropped) ->
     loser = old if wins else new
     if loser["status"] != "done":
         dropped.errors += 1
-    elif _plain(old) == _plain(new):
-        dropped.same += 1
     else:
-        dropped.older += 1
+        is_same = _plain(old) == _plain(new)
+        dropped.same += is_same
+        dropped.older += not is_same
     index = s.item_index if s.item_index is not None else before[1].item_index
     kept = (saved, s) if wins else before
     if kept[1].item_index is None and index is not None:  # its own directory didn't know the item any more
