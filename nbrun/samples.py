@@ -360,7 +360,7 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Sequence[M
         {'prompt': 'prompts'}
     """
     is_exact = isinstance(asked, Mapping)
-    spellings = [[(name, asked[name])] if isinstance(asked, Mapping) else _spellings(name) for name in asked]
+    spellings = _all_spellings(asked)
     keys = _keys_of(samples, [pairs[0][1] for pairs in spellings])
     out: dict[str, str] = {}
     missing: list[tuple[str, str]] = []
@@ -376,6 +376,13 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Sequence[M
     if missing and keys:
         raise InputError(_missing_groups(missing, [k for k in keys if k != "id"]))
     return out
+
+
+def _all_spellings(asked: Sequence[str] | Mapping[str, str]) -> list[list[tuple[str, str]]]:
+    """Return for each name the pairs (group, key) that it may mean; a mapping names each key exactly."""
+    if isinstance(asked, Mapping):
+        return [[pair] for pair in asked.items()]
+    return list(map(_spellings, asked))
 
 
 def _keys_of(samples: Sequence[Mapping[str, object]], likeliest: Iterable[str]) -> list[str]:

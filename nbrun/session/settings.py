@@ -96,11 +96,16 @@ class Settings:
         if not isinstance(code, Mapping):
             return [*lines, f"fn: now {self.function.name}"]
         lines += _code_changes({n: Code(*c) for n, c in code.items()}, self.function.code)
-        digests: Mapping[str, str] = before.get("values") or {}
+        return lines + self._changed_values_since(before.get("values") or {})
+
+    def _changed_values_since(self, digests: Mapping[str, str]) -> list[str]:
+        """The same for the values that the function uses, of which the record has digests."""
+        assert self.function is not None
+        lines = []
         for name in dict.fromkeys([*digests, *self.function.values]):
             now = self.function.values.get(name)
             if digests.get(name) != (now and now.digest):
-                lines.append(f"{name}: now {now.text}" if now is not None else f"{name}: no longer used")
+                lines.append(f"{name}: no longer used" if now is None else f"{name}: now {now.text}")
         return lines
 
     def _changes_since_old(self, before: Mapping[str, Any]) -> list[str]:

@@ -127,12 +127,7 @@ class ChangedResults:
         """Count and report the changed results of a sample."""
         self._tasks += plan.total
         if others := {run_id: n for run_id, n in plan.runs.items() if self.changes_since(run_id)}:
-            n = self._other_settings = self._other_settings + sum(others.values())
-            lines = self.changes_since(max(others, key=lambda run_id: others[run_id]))
-            more = f" and {len(lines) - 2:,} more" if len(lines) > 2 else ""
-            were = "was" if n == 1 else "were"
-            what = f"{counted(n, 'saved result')} {were} made with other settings ({'; '.join(lines[:2])}{more})."
-            self._report("settings", what)
+            self._add_other_settings(others)
         if other_contexts := sum(n for context, n in plan.contexts.items() if context not in ("", sample.context)):
             n = self._other_contexts = self._other_contexts + other_contexts
             are = "is of a sample" if n == 1 else "are of samples"
@@ -144,6 +139,15 @@ class ChangedResults:
             have = "has" if n == 1 else "have"
             what = f"{counted(n, 'saved result')} {have} no item in their sample now; they are kept."
             self._notices.set("unmatched", what)
+
+    def _add_other_settings(self, others: Mapping[str, int]) -> None:
+        """Report results of earlier runs with other settings: how many there are, by run_id."""
+        n = self._other_settings = self._other_settings + sum(others.values())
+        lines = self.changes_since(max(others, key=lambda run_id: others[run_id]))
+        more = f" and {len(lines) - 2:,} more" if len(lines) > 2 else ""
+        were = "was" if n == 1 else "were"
+        what = f"{counted(n, 'saved result')} {were} made with other settings ({'; '.join(lines[:2])}{more})."
+        self._report("settings", what)
 
     def _report(self, subject: str, text: str) -> None:
         """Report results that `redo="changed"` would make again."""
@@ -188,6 +192,10 @@ class SecondPass:
     failed: Collection[str]
     tasks: Mapping[str, int]
     only: Mapping[str, Failed] | None = None
+
+    def failed_of(self, sample_id: str) -> Failed | None:
+        """Return which of a sample's tasks run; None for all that are missing."""
+        return None if self.only is None else self.only[sample_id]
 
     def mark(self, tracker: ProgressTracker) -> None:
         """Remove the errors that are retried from the tracker's counts."""
@@ -630,15 +638,8 @@ class Supervisor:
         )
         plan = self.store.begin(sample, rules, self.scheduler.wait_for_resume)
         self.changed.add(sample, plan)
-        second = self._second
-        number = None if second is None else second.numbers.get(sample.id)
-        failed = None if second is None or second.only is None else second.only[sample.id]
-        if number is None:
-            number = self._count_sample(sample, plan)
-        elif failed is None:
-            if self._tracker.is_complete(number):
-                self._tracker.sample_done(-1)
-            self._tracker.sample_again(number, plan.total, plan.done)
+        failed = None if self._second is None else self._second.failed_of(sample.id)
+        number = self._count_sample(sample, plan, is_partial=failed is not None)
         if plan.state is None:
             self._tracker.sample_done()
             return
@@ -648,8 +649,15 @@ class Supervisor:
             plan.state.quarantined = [p for p in plan.state.quarantined if p in failed.positions]
         self.scheduler.feed(plan.state, () if failed is None else failed.others)
 
-    def _count_sample(self, sample: Sample, plan: ResumePlan) -> int:
-        """Add a sample that was not read before to the counts. Return its number on the tracker."""
+    def _count_sample(self, sample: Sample, plan: ResumePlan, *, is_partial: bool) -> int:
+        """Count a sample's tasks, unless only some of them run again. Return its number on the tracker."""
+        number = None if self._second is None else self._second.numbers.get(sample.id)
+        if number is not None:  # it was read before
+            if not is_partial:
+                if self._tracker.is_complete(number):
+                    self._tracker.sample_done(-1)
+                self._tracker.sample_again(number, plan.total, plan.done)
+            return number
         for group in sample.groups:
             self._tasks[group.name] += len(group.runnable)
         return self._tracker.add_sample(
