@@ -69,7 +69,7 @@ class Tuning:
 
     # ---- running tasks: engine/
 
-    #: How many tasks a worker takes together at least, where so many are ready; more where they turn out to be short.
+    #: The fewest tasks that a worker takes together, if they are ready. It takes more where tasks turn out to be short.
     min_batch_tasks: int = 1
     #: How long a stop at once waits for tasks to notice.
     abandon_after_s: float = 5.0

@@ -154,10 +154,11 @@ def test_a_pause_and_a_stop_end_a_hold(near: Backend, tmp_path: Path) -> None:
 
 
 def test_starts_per_second(backend: Backend, tmp_path: Path) -> None:
+    backend.run(tmp_path / "first", lambda t: {}, list(range(24)))  # a pool that still starts would run all at once
     run = backend.run(tmp_path / "r", lambda t: {"at": time.time()}, list(range(24)), workers=8, max_per_s=40)
     assert run.progress.done == 24
     at = sorted(nbrun.load_results(tmp_path / "r")["at"])
-    assert 0.5 < at[-1] - at[0] < 4
+    assert 0.5 < at[-1] - at[0] < patience(4)
     assert max(sum(1 for b in at if a <= b < a + 0.25) for a in at) <= 14, at
 
 
