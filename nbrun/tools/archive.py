@@ -170,13 +170,12 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
                     stat, data = os.fstat(source.fileno()), source.read()
                 if len(data) > FREE_BYTES and is_bomb(len(zlib.compress(data, _LEVEL)) * 9 // 10, len(data)):
                     continue  # no reader would unpack it, so it stays in its file
-                member = zipfile.ZipInfo(info.name, _date(stat.st_mtime))
-                member.compress_type = zipfile.ZIP_DEFLATED
+                member = _member(info.name, stat.st_mtime)
                 z.writestr(member, data)
                 index.append(dump(_index_line(info, member, stat.st_mtime_ns)))
                 written.append((info, stat.st_mtime_ns))
             start = f.tell()
-            z.writestr(INDEX, b"\n".join(index) + b"\n")
+            z.writestr(_member(INDEX, time.time()), b"\n".join(index) + b"\n")
             z.comment = b"%b index=%d" % (ARCHIVE_FORMAT.encode(), start)
 
     def read_back(f: BinaryIO) -> None:
@@ -205,6 +204,9 @@ def _index_line(info: FileInfo, m: zipfile.ZipInfo, mtime_ns: int) -> dict[str, 
     }
 
 
-def _date(seconds: float) -> tuple[int, int, int, int, int, int]:
-    t = time.localtime(min(max(seconds, 315_619_200), 4_354_732_800))  # ZIP knows no time before 1980 or after 2107
-    return t.tm_year, t.tm_mon, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec
+def _member(name: str, mtime_s: float) -> zipfile.ZipInfo:
+    """Return a member of an archive that is to be compressed. ZIP knows no time before 1980 or after 2107."""
+    t = time.localtime(min(max(mtime_s, 315_619_200), 4_354_732_800))
+    member = zipfile.ZipInfo(name, (t.tm_year, t.tm_mon, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec))
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return member

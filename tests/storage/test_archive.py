@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import zipfile
 from contextlib import suppress
@@ -118,6 +119,15 @@ def test_a_file_of_any_time_is_archived_and_found(year, full):
     assert nbrun.archive(full, unpack=True).samples == 6
     assert content(full) == before
     assert os.stat(full / "p1.json").st_mtime_ns == ns
+
+
+@pytest.mark.parametrize("now", [-1e9, 0, 5e9, 1e11])
+def test_a_wrong_clock_does_not_stop_an_archive(full, monkeypatch, now):
+    """ZIP holds no time before 1980 or after 2107, and its index is dated by the clock."""
+    before = nbrun.load_results(full)
+    monkeypatch.setattr(time, "time", lambda: now)
+    nbrun.archive(full)
+    pd.testing.assert_frame_equal(nbrun.load_results(full), before)
 
 
 @pytest.mark.parametrize("what", ["the index", "a member"])
