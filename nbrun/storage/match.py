@@ -187,22 +187,38 @@ def _difference(saved: object, now: object) -> Retyped | None:
     return Retyped("in their type", _example(saved, now), "") if _is_alike(saved, now) else None
 
 
+class _FieldChanges(NamedTuple):
+    """The names of fields: `changed` have another value now, `gone` and `new` are only in the saved or the new item."""
+
+    changed: list[str]
+    gone: list[str]
+    new: list[str]
+
+    @classmethod
+    def between(cls, saved: Mapping[str, object], now: Mapping[str, object]) -> _FieldChanges:
+        changed = [k for k in saved if k in now and canonical(saved[k]) != canonical(now[k])]
+        return cls(changed, [k for k in saved if k not in now], [k for k in now if k not in saved])
+
+    def __str__(self) -> str:
+        parts = [
+            _part("in the type of the field", self.changed),
+            _part("by the new field", self.new),
+            _part("by the field", self.gone, ", which the saved ones have"),
+        ]
+        return " and ".join(filter(None, parts))
+
+
 def _difference_of_fields(saved: Mapping[str, object], now: Mapping[str, object]) -> Retyped | None:
-    other = [k for k in {**saved, **now} if not _is_same(saved.get(k, NO_ITEM), now.get(k, NO_ITEM))]
-    alike = {k for k in other if _is_alike(saved.get(k), now.get(k))}
-    in_both = [k for k in other if k in saved and k in now]
-    if not other or not alike.issuperset(in_both):
+    changes = _FieldChanges.between(saved, now)
+    changed, gone, new = changes
+    if not any(changes) or not all(_is_alike(saved[k], now[k]) for k in changed):
         return None
-    same = next((k for k in now if k not in other and k != "id"), "")
-    if len(alike) < len(other) and not same and saved.get("id", NO_ITEM) != now.get("id"):
+    same = next((k for k in now if k in saved and k not in changed and k != "id"), "")
+    is_padding = all(map(_is_nothing, [*(saved[k] for k in gone), *(now[k] for k in new)]))
+    if not same and not is_padding and saved.get("id", NO_ITEM) != now.get("id"):
         return None  # nothing suggests that the two are one
-    parts = [
-        _part("in the type of the field", in_both),
-        _part("by the new field", [k for k in other if k not in saved]),
-        _part("by the field", [k for k in other if k not in now], ", which the saved ones have"),
-    ]
-    example = _example(saved[in_both[0]], now[in_both[0]]) if in_both[:1] == other[:1] else ""
-    return Retyped(" and ".join(filter(None, parts)), example, same)
+    example = _example(saved[changed[0]], now[changed[0]]) if changed else ""
+    return Retyped(str(changes), example, same)
 
 
 def _example(saved: object, now: object) -> str:
@@ -217,11 +233,6 @@ def _part(phrase: str, fields: list[str], more: str = "") -> str:
 def _names(fields: list[str]) -> str:
     shown = [repr(without_surrogates(k)) for k in fields[:3]]
     return ", ".join(shown) + (f" and {len(fields) - 3} more" if len(fields) > 3 else "")
-
-
-def _is_same(a: object, b: object) -> bool:
-    """Return whether two values have one key: 1, 1.0 and True have different ones."""
-    return a is b or (a is not NO_ITEM and b is not NO_ITEM and canonical(a) == canonical(b))
 
 
 def _is_alike(a: Any, b: Any) -> bool:
