@@ -26,6 +26,7 @@ import sysconfig
 import types
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -282,7 +283,7 @@ def value_of(value: Any) -> Value | None:
     """Return the digest and the text of a simple value; None if it isn't simple."""
     try:
         data = canonical(_simple(value, [MAX_PARTS]))
-    except (_NotSimpleError, TypeError, ValueError, RecursionError):
+    except Exception:  # not simple, too large or deep, or an object's own __iter__ or __getattr__ raises
         return None
     return Value(digest_text(data), value_text(value))
 
@@ -454,7 +455,11 @@ class _Walk:
         self._changed |= _changed_in(code)
 
     def _reach(self, owner: str, name: str, value: Any, *, direct: bool) -> None:
-        """Follow a value to which the function called `owner` refers."""
+        """Follow a value to which the function called `owner` refers, unless it can't be looked at."""
+        with suppress(Exception):  # of the user's object: a proxy that isn't bound raises whatever is asked
+            self._follow(owner, name, value, direct=direct)
+
+    def _follow(self, owner: str, name: str, value: Any, *, direct: bool) -> None:
         kind = type(value)
         if kind is types.ModuleType or id(value) in self._seen:
             return
@@ -497,7 +502,7 @@ class _Walk:
         while before != len(done):
             before = len(done)
             for name, owner in list(self._objects):
-                for attribute, value in list(_attributes(owner, self._home, self._names)):
+                for attribute, value in _attributes(owner, self._home, self._names):
                     if (id(owner), attribute) in done or len(done) > 10 * MAX_VALUES:
                         continue
                     done.add((id(owner), attribute))
@@ -545,18 +550,18 @@ def _bound_values(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
     yield from (fn.__kwdefaults__ or {}).items()
 
 
-def _attributes(owner: Any, home: set[str], names: set[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of an object or a class that the code mentions; all of them if other code may use them."""
+def _attributes(owner: Any, home: set[str], names: set[str]) -> list[tuple[str, Any]]:
+    """Return the attributes of an object or a class that the code mentions; all of them if other code may use them."""
     if isinstance(owner, type):
         called = names | {"__init__", "__call__", "__post_init__", "__getattr__"}
-        for kind in owner.__mro__:
-            if kind.__module__ in home:
-                yield from ((name, value) for name, value in vars(kind).items() if name in called)
-        return
+        kinds = [kind for kind in owner.__mro__ if kind.__module__ in home]
+        return [(name, value) for kind in kinds for name, value in vars(kind).items() if name in called]
     is_all = any(k is not object and k.__module__ not in home for k in type(owner).__mro__)
-    for name, value in _held_by(owner).items():
-        if isinstance(name, str) and (is_all or name in names):
-            yield name, value
+    try:
+        held = _held_by(owner)
+    except Exception:  # a user's __getattr__
+        return []
+    return [(name, value) for name, value in held.items() if isinstance(name, str) and (is_all or name in names)]
 
 
 def _held_by(owner: Any) -> dict[Any, Any]:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +299,59 @@ def test_a_function_whose_settings_are_none_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"fn\.settings"):
         run(tmp_path / "r", Bad())
+
+
+class Refuses:
+    """As a proxy that isn't bound to a request: whatever it is asked, it raises."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name} outside of a request")
+
+
+class RefusesToIterate(dict[str, int]):
+    def items(self) -> Any:
+        raise RuntimeError("not now")
+
+
+class HasNoDict:
+    @property
+    def __dict__(self) -> Any:
+        raise RuntimeError("not now")
+
+
+@dataclass
+class Holds:
+    value: object
+
+
+class Gone:
+    pass
+
+
+ODD: dict[str, Callable[[], object]] = {
+    "a proxy that isn't bound": Refuses,
+    "a mapping that can't be iterated": lambda: RefusesToIterate(a=1),
+    "an object without a dictionary": HasNoDict,
+    "a dataclass of a proxy": lambda: Holds(Refuses()),
+    "a proxy of what is gone": lambda: weakref.proxy(Gone()),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("carried", ["closure", "attribute", "partial"])
+def test_a_value_that_raises_when_it_is_looked_at_is_no_setting(kind: str, carried: str) -> None:
+    odd, limit = ODD[kind](), 5
+
+    def fn(task: nbrun.Task) -> bool:
+        return odd is task and limit > 4
+
+    class Called:
+        def __init__(self) -> None:
+            self.odd, self.limit = odd, limit
+
+        def __call__(self, task: nbrun.Task) -> bool:
+            return self.odd is task and self.limit > 4
+
+    of = {"closure": fn, "attribute": Called(), "partial": functools.partial(lambda o, n, task: o is task, odd, limit)}
+    values = settings_of(of[carried]).record()["settings"]["values"]
+    assert len(values) == 1, "the value beside it is a setting as ever"
