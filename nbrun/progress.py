@@ -212,8 +212,8 @@ class ProgressTracker:
         """Count tasks of one sample that have ended.
 
         Args:
-            verdicts: of each task its verdict, None where there is none.
-            kinds: of each task that ended in an error the error's kind.
+            verdicts: of each of these tasks its verdict, None where there is none.
+            kinds: of those among them that ended in an error, the error's kind.
             tally: the verdicts by what the groups expect; None where nothing was judged.
         """
         counts = count(verdicts)

@@ -54,7 +54,9 @@ def test_errors_of_the_judge_are_not_rejections() -> None:
         "a", 10, done=3, accepted=1, rejected=2, verdicts={"Accepted": 1, "JudgeError": 1, "WrongAnswer": 1}
     )
     tracker.record(
-        0, ["Accepted", "WrongAnswer", "JudgeError", None], ["JudgeError", "ValueError", "NotSupportedError"]
+        0,
+        ["Accepted", "WrongAnswer", "JudgeError", None, None, None, None],
+        ["JudgeError", "ValueError", "NotSupportedError"],
     )
     (sample,) = tracker.changed_since(0)
     assert (sample.done, sample.accepted, sample.rejected, sample.errors, sample.judge_errors) == (7, 2, 2, 3, 4)

@@ -49,7 +49,8 @@ def demo(args: argparse.Namespace) -> int:
     finally:
         view.close()  # prints what came of the run, and how to load the results or to continue
     print_rates(args.results)
-    print("\ntpr: the share of correct solutions that were accepted; tnr: of incorrect ones that were rejected.")
+    print("\ntpr: the share of correct solutions that were accepted")
+    print("tnr: the share of incorrect solutions that were rejected")
     if left_out:
         print(_left_out_text(left_out))
     return 0

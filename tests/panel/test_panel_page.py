@@ -283,7 +283,7 @@ def test_a_long_verdict_moves_no_filter(show: Any) -> None:
 
 def test_work_without_a_judge_has_no_columns_and_no_filters_of_verdicts(show: Any) -> None:
     run = FakeRun({"a": 10, "b": 10})
-    run.tracker.record(0, [None] * 9, ["ValueError"])
+    run.tracker.record(0, [None] * 10, ["ValueError"])
     run.tracker.add_metrics({"score": 0.5})
     run.tracker.add_metrics({"score": 1.0})
     panel = show(run)
