@@ -147,7 +147,7 @@ def test_the_same_command_continues_and_says_how_much_it_kept(demo: tuple[Path, 
 
 @pytest.mark.needs("g++")
 @pytest.mark.long
-def test_it_ends_with_the_rates_the_folder_and_a_line_that_loads_the_results(
+def test_it_ends_with_how_to_load_the_results_and_their_rates(
     demo: tuple[Path, list[Terminal], list[int]],
 ) -> None:
     folder, seen, _ = demo
@@ -156,8 +156,8 @@ def test_it_ends_with_the_rates_the_folder_and_a_line_that_loads_the_results(
     table = last.text[last.text.index("sample_id") :].splitlines()
     assert len([line for line in table if re.search(r" 1\.000 +1\.000 ", line)]) == 14
     assert all(len(line) < 80 for line in table if "nbrun-demo" not in line)
-    line = table[-1].strip()
-    code = line.replace("; ", "\n") + "\nprint(len(df))"
+    (line,) = re.findall(r"(nbrun\.load_results\(.+\)) loads the results", last.text)
+    code = f"import nbrun\nprint(len({line}))"
     loaded = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=True)
     assert loaded.stdout == "126\n"
     assert str(folder / "nbrun-demo") in line
