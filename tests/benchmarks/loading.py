@@ -98,7 +98,7 @@ import resource
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 import pandas, nbrun, numpy, orjson
-from nbrun.frames import load, loader, parallel
+import nbrun.frames.load
 nbrun.load_results(sys.argv[3])
 before = peak()
 df = nbrun.load_results(folder)
