@@ -458,9 +458,11 @@ def _kinds(group: Any) -> Counter[tuple[Any, object]]:
     Solutions without a language are left out.
     """
     if isinstance(group, Mapping):
-        kinds = ((name, None) for name in plain(group.get("language")) or ())
-    else:
-        kinds = ((item.get("language"), item.get("not_supported")) for item in group or () if isinstance(item, Mapping))
+        names = plain(group.get("language")) or ()
+        if not {str, int}.issuperset(map(type, names)):  # else they are counted without looking at each
+            names = [name for name in names if isinstance(name, (str, int))]
+        return Counter({(name, None): n for name, n in Counter(names).items()})
+    kinds = ((item.get("language"), item.get("not_supported")) for item in group or () if isinstance(item, Mapping))
     return Counter(kind for kind in kinds if isinstance(kind[0], (str, int)))
 
 
