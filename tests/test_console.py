@@ -237,7 +237,8 @@ def in_terminal(script: str, folder: Path, *, interrupt: bool = False) -> tuple[
         start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    threading.Timer(60, process.kill).start()
+    hangs = threading.Timer(60, process.kill)
+    hangs.start()
     text = b""
     try:
         while data := os.read(ours, 65536):
@@ -248,7 +249,9 @@ def in_terminal(script: str, folder: Path, *, interrupt: bool = False) -> tuple[
     except OSError:  # Linux: the other side is closed
         pass
     os.close(ours)
-    return text.decode(), process.wait(60)
+    code = process.wait(60)
+    hangs.cancel()
+    return text.decode(), code
 
 
 def test_output_of_tasks_is_above_the_bars_of_all_runs_and_each_run_prints_its_end(tmp_path: Path) -> None:
