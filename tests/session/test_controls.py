@@ -20,7 +20,7 @@ import pytest
 import nbrun
 from nbrun.errors import NbrunError
 
-NUMBERS = range(int(os.environ.get("NBRUN_EXAMPLES", "25")) // 2)
+NUMBERS = range(int(os.environ.get("NBRUN_EXAMPLES", "25")) // 4)
 #: No call of a control takes longer, also on a busy machine.
 PROMPT_S = 30.0
 #: For longer waits than any test needs; a hang ends here.
