@@ -79,6 +79,8 @@ class Tuning:
     ask_every_s: float = 1.0
     #: For this long, failed attempts are not counted once many connections in a row have failed.
     outage_s: float = 30.0
+    #: Tiny tasks run on one worker. All work again once a single task has kept it busy for this long.
+    solo_stuck_s: float = 0.02
     #: A task that has run for less is never reported as long.
     long_task_s: float = 3.0
     #: How long a coroutine may take to end after it was cancelled at its time-out.

@@ -36,8 +36,8 @@ from nbrun.tuning import TUNING
 
 #: Tasks whose mean time is below TINY_S run faster on one thread than on many that compete for the GIL. One worker (the
 #: "solo worker") then runs them all, until their mean exceeds NOT_TINY_S. Every WATCH_S, an idle worker checks whether
-#: one task has kept the solo worker busy for STUCK_S.
-TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
+#: one task has kept the solo worker busy for `TUNING.solo_stuck_s`.
+TINY_S, NOT_TINY_S, WATCH_S = 50e-6, 500e-6, 0.02
 
 #: After the system refused a thread, no other is started for this many seconds.
 REFUSED_S = 1.0
@@ -118,6 +118,7 @@ class ThreadPool(WorkerPool):
                 if self._solo is worker:  # it is about to sleep, perhaps in a pause: others must not leave tasks to it
                     self._solo = None
                 self._wait_for_tasks(due)
+            self._hand_on_the_watch()
             return None
 
     def _fill_batch(self, worker: Worker) -> bool:
@@ -133,6 +134,7 @@ class ThreadPool(WorkerPool):
                 self.takes_single = True
         if (queue.delayed_by_sample or scheduler.gate.is_active) and not self._timekeeper and queue.waiting:
             self.wake(1)  # this worker was the timekeeper of the delayed tasks
+        self._hand_on_the_watch()
         return True
 
     def _take_recorded(self, worker: Worker) -> bool:
@@ -239,8 +241,16 @@ class ThreadPool(WorkerPool):
                 self._timekeeper = False
             if watches:
                 self._watched = False
-        if self._solo is not None and self._solo.is_stuck(STUCK_S):
+        if self._solo is not None and self._solo.is_stuck(TUNING.solo_stuck_s):
             self._all_work()
+
+    def _hand_on_the_watch(self) -> None:
+        """Let another idle worker watch the solo worker, if the one that did waits no longer.
+
+        Without it, tasks in the batch of a solo worker whose task takes long would wait for that task's end.
+        """
+        if self._solo is not None and not self._watched:
+            self.wake(1)
 
     def _leaves_it_to_another(self, worker: Worker) -> bool:
         """Return True if this worker should sleep, because the solo worker runs all the (tiny) tasks."""
@@ -254,8 +264,7 @@ class ThreadPool(WorkerPool):
             return True
         # While the start gate holds tasks back there is nothing to run alone: workers would only wake one another.
         if self.scheduler.queue.ready and not self.scheduler.gate.is_active:
-            self._solo = worker
-            self.wake(1)  # to watch it
+            self._solo = worker  # `_fill_batch` wakes one that watches it
         return False
 
     def _all_work(self) -> None:

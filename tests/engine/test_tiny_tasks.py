@@ -57,6 +57,27 @@ def test_a_long_task_in_the_midst_of_a_batch_keeps_no_other_waiting(tmp_path: Pa
     assert (progress.state, progress.saved, progress.errors) == ("done", n, 0)
 
 
+def test_a_worker_that_watched_another_hands_that_on_when_it_takes_a_task(tmp_path: Path, tuning: Any) -> None:
+    """It looks while a long task has just begun, and takes the next one: about one in twelve of these runs.
+
+    The long tasks end only once all of them have begun.
+    """
+    tuning(solo_stuck_s=0.1)
+    workers, quick = 8, 40
+    for number in range(60):
+        all_begun = threading.Barrier(workers)
+
+        def fn(task: nbrun.Task, all_begun: threading.Barrier = all_begun) -> dict[str, Any]:
+            if task.index >= quick:
+                all_begun.wait(30)
+            return {"n": task.index}
+
+        samples = [{"id": "s", "solutions": list(range(quick + workers))}]
+        run = nbrun.start(samples, fn, tmp_path / f"r{number}", workers=workers, retry=None, view=None)
+        progress = run.wait(120)
+        assert (progress.state, progress.saved, progress.errors) == ("done", quick + workers, 0)
+
+
 def test_tiny_tasks_are_known_by_the_first_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time a worker takes tasks it takes many: what it guessed before it had measured any counts no more."""
     taken: list[int] = []
