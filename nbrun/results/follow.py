@@ -87,7 +87,7 @@ class _Sample:
     header_total: int = 0
 
 
-#: Stands for the file of a sample that has none.
+#: What is used as the file of a sample that has none.
 _NO_FILE = _File(FileInfo("", "", "", 0, 0))
 
 
