@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from nbrun.errors import InputError, NbrunError
 from nbrun.formatting import count_text
-from nbrun.json_types import JsonValue
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally
 
@@ -512,7 +511,7 @@ class RemoteEncoder(Protocol):
     def encode_value(self, value: object) -> bytes:
         """Return any other value as bytes, such as the hint of a Retry. Raise UnstorableError."""
 
-    def decode_value(self, data: bytes) -> JsonValue:
+    def decode_value(self, data: bytes) -> object:
         """Return the value that `encode_value` was given."""
 
 

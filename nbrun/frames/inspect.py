@@ -17,7 +17,7 @@ from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError, hides_own_frames
 from nbrun.formatting import counted
 from nbrun.frames.rows import language_of
-from nbrun.json_types import Entry
+from nbrun.results.format import Entry
 from nbrun.results.reader import Reader, SampleView, with_totals
 from nbrun.results.sample_file import decode_entry
 from nbrun.texts import escape_control_chars, id_text, without_surrogates

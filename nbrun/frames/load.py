@@ -27,8 +27,7 @@ from nbrun.frames.loader import Loader, count_samples
 from nbrun.frames.packing import SparseColumnBuilder
 from nbrun.frames.rows import ORPHANED, Row, column_of
 from nbrun.frames.table import DTYPES, MAYBE_EMPTY, Array, Table, join, sparse_column_of, to_frame
-from nbrun.json_types import JsonValue
-from nbrun.results.format import FOLDER
+from nbrun.results.format import FOLDER, JsonValue
 from nbrun.results.listing import Problem
 from nbrun.results.values import decode, encode, load
 from nbrun.texts import digits_of, without_surrogates

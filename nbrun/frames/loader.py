@@ -44,9 +44,8 @@ from nbrun.frames.packing import (
 )
 from nbrun.frames.rows import FileReader, Helpers, Listener, ToRead, read_all
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
-from nbrun.json_types import JsonObject
 from nbrun.results import plain_files
-from nbrun.results.format import FOLDER, INTEGER_IDS, Header, MatchRecord, RunRecord
+from nbrun.results.format import FOLDER, INTEGER_IDS, Header, JsonObject, MatchRecord, RunRecord
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, SampleTotals, SampleView, Snapshot, summarise, with_totals
 from nbrun.results.replay import read_runs

@@ -38,9 +38,8 @@ from nbrun.frames.packing import (
     match_digest,
     unpack,
 )
-from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, sample_file
-from nbrun.results.format import ENTRY_HEAD, MatchRecord
+from nbrun.results.format import ENTRY_HEAD, Entry, JsonObject, JsonValue, MatchRecord
 from nbrun.results.legacy import OldFile, OldMatch, old_body, old_keys, parse_old, places_in
 from nbrun.results.sample_file import (
     LEGACY,

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nbrun import verdicts
-from nbrun.json_types import Entry
 from nbrun.model import ErrorNote
 from nbrun.results import plain_files, sample_file
-from nbrun.results.format import ENTRY, FOLDER, HEADER, MatchRecord, Record, unframe
+from nbrun.results.format import ENTRY, FOLDER, HEADER, Entry, MatchRecord, Record, unframe
 from nbrun.results.listing import Archives, list_samples, open_file
 from nbrun.results.reader import SAMPLES, SampleTotals, from_tail, read_totals
 from nbrun.results.replay import (

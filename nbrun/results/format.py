@@ -180,13 +180,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Final, NamedTuple, NotRequired, Required, TypedDict, TypeGuard
+from typing import Final, NamedTuple, NotRequired, Required, TypeAlias, TypedDict, TypeGuard
 from zlib import crc32
 
 import orjson
 
 from nbrun.canonical import blake2b
-from nbrun.json_types import JsonObject, JsonValue
 from nbrun.texts import without_surrogates
 
 FORMAT = "nbrun/1"
@@ -241,7 +240,43 @@ UNCLEAN: Final = b"u"
 CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
 
 
-# ---- what records and summaries hold, as they are once replay.py and sample_file.py have checked them
+# ---- what parsed JSON, entries, records and summaries hold, once replay.py and sample_file.py have checked them
+
+#: What a parser of JSON returns.
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+
+class TaskError(TypedDict):
+    """The error that a task ended in."""
+
+    type: str
+    message: str
+    traceback: NotRequired[str]
+
+
+class Entry(TypedDict, total=False):
+    """One task's saved outcome. The required keys are those that `sample_file.parse_entry` has checked."""
+
+    index: Required[int | None]
+    key: Required[str]
+    occurrence: Required[int]
+    seq: Required[int]
+    status: Required[str]
+    result: Required[JsonValue]
+    run_id: Required[str]
+    context: Required[str]
+    worker_id: Required[str]
+    api_used: Required[str]
+    attempts: float | None
+    started_at: float | None
+    duration_s: float | None
+    error: TaskError | None
+    item: JsonValue
+    language: JsonValue
+    solution: JsonValue
+    lossy: bool
+    output: str
 
 
 class Summary(TypedDict):

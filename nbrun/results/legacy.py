@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
 from zlib import crc32
 
 from nbrun.canonical import EMPTY_DIGEST, blake2b, canonical, digest, key_text
-from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import sample_file, values
-from nbrun.results.format import MatchRecord
+from nbrun.results.format import Entry, JsonObject, JsonValue, MatchRecord
 from nbrun.results.sample_file import NOWHERE, Stored, Unreadable
 from nbrun.results.values import load_quickly, load_strictly
 from nbrun.texts import integer_of, without_surrogates

@@ -28,9 +28,8 @@ from types import NoneType
 from typing import BinaryIO, NamedTuple, TypedDict, cast
 
 from nbrun.errors import ThreadLimitError
-from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import plain_files, sample_file
-from nbrun.results.format import FOLDER, SUFFIX, Summary, is_sample_file_name, name_of
+from nbrun.results.format import FOLDER, SUFFIX, JsonObject, JsonValue, Summary, is_sample_file_name, name_of
 from nbrun.results.replay import ARCHIVED_LOG, TRIES, read_archived
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.results.values import load

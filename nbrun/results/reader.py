@@ -26,9 +26,19 @@ import orjson
 from nbrun import verdicts
 from nbrun.canonical import blake2b
 from nbrun.errors import InputError
-from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files
-from nbrun.results.format import ENTRY, FOLDER, Header, MatchRecord, RunRecord, name_of, unframe
+from nbrun.results.format import (
+    ENTRY,
+    FOLDER,
+    Entry,
+    Header,
+    JsonObject,
+    JsonValue,
+    MatchRecord,
+    RunRecord,
+    name_of,
+    unframe,
+)
 from nbrun.results.listing import Archives, Listing, Problem, damaged_entries, list_samples, open_file, reason
 from nbrun.results.replay import (
     TRIES,

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeGuard, cast
 
 from nbrun.errors import InputError
-from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import plain_files
 from nbrun.results.format import (
     ARCHIVED,
@@ -34,6 +33,8 @@ from nbrun.results.format import (
     ArchivedRecord,
     AttemptRecord,
     Header,
+    JsonObject,
+    JsonValue,
     MatchedPlace,
     MatchRecord,
     Record,

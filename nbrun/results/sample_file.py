@@ -23,9 +23,18 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypeGuard, TypeVar, cast
 from zlib import crc32
 
 from nbrun import verdicts
-from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, values
-from nbrun.results.format import BETWEEN, FORMAT, MAX_SEQ, Summary, head_of, progress_object
+from nbrun.results.format import (
+    BETWEEN,
+    FORMAT,
+    MAX_SEQ,
+    Entry,
+    JsonObject,
+    JsonValue,
+    Summary,
+    head_of,
+    progress_object,
+)
 from nbrun.results.values import decode, dump, load, load_quickly
 from nbrun.texts import id_text
 from nbrun.tuning import TUNING

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import orjson
 
 from nbrun.errors import STORABLE_ADVICE, UnstorableError
-from nbrun.json_types import JsonValue
+from nbrun.results.format import JsonValue
 from nbrun.texts import MAX_DIGITS, digits_of, integer_of, without_surrogates
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from itertools import count, repeat
 
 from nbrun.errors import UnstorableError
-from nbrun.json_types import JsonValue
 from nbrun.model import EncodedResult
 from nbrun.results import values
-from nbrun.results.format import BETWEEN
+from nbrun.results.format import BETWEEN, JsonValue
 from nbrun.results.values import NEVER_NULL, encode_quickly
 from nbrun.storage.sample_state import DONE, ERROR, SampleState
 from nbrun.texts import without_surrogates

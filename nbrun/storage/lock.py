@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import ResultsInUseError, StorageError
-from nbrun.json_types import JsonObject
 from nbrun.results import plain_files
-from nbrun.results.format import FOLDER
+from nbrun.results.format import FOLDER, JsonObject
 from nbrun.results.values import dump, load
 from nbrun.storage import files
 from nbrun.texts import escape_control_chars

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nbrun.canonical import canonical
 from nbrun.errors import UnstorableError
-from nbrun.json_types import Entry
+from nbrun.results.format import Entry
 from nbrun.results.legacy import OldFile, OldMatch, old_entry, old_stored
 from nbrun.results.sample_file import NOWHERE, Identity, OwnFile, Stored, keep_newest, parse_entry
 from nbrun.results.values import decode, encode, load

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import cast
 
 from nbrun.errors import StorageError
-from nbrun.json_types import Entry, JsonValue
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import (
     ATTEMPT,
     HEADER,
     MAX_SEQ,
+    Entry,
     Header,
+    JsonValue,
     MatchRecord,
     frame,
     is_sample_file_name,

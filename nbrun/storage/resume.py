@@ -15,9 +15,8 @@ from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.canonical import key_text
-from nbrun.json_types import Entry, JsonValue
 from nbrun.results import legacy, listing, sample_file
-from nbrun.results.format import MatchedPlace, MatchRecord, temporary
+from nbrun.results.format import Entry, JsonValue, MatchedPlace, MatchRecord, temporary
 from nbrun.results.legacy import OldMatch, match_old, places_in
 from nbrun.results.listing import Problem, damaged_entries
 from nbrun.results.sample_file import (

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import ParamSpec, cast
 
 from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
-from nbrun.json_types import JsonObject
 from nbrun.model import EncodedResult, Retry, Task
 from nbrun.results import values
+from nbrun.results.format import JsonObject
 from nbrun.results.listing import Problem
 from nbrun.results.reader import SampleTotals
 from nbrun.results.replay import Attempt

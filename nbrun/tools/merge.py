@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
-from nbrun.json_types import Entry
 from nbrun.results import legacy
-from nbrun.results.format import FOLDER, Header, MatchRecord, temporary
+from nbrun.results.format import FOLDER, Entry, Header, MatchRecord, temporary
 from nbrun.results.legacy import places_in
 from nbrun.results.listing import Problem, open_file
 from nbrun.results.reader import Reader, SampleTotals, Snapshot
