@@ -12,6 +12,7 @@ import pytest
 import nbrun
 from nbrun import verdicts
 from nbrun.verdicts import Verdict
+from tests.views import controls_of
 
 ANSWERS: dict[str, Any] = json.loads((Path(__file__).parent / "judge" / "data" / "sandboxfusion.json").read_text())
 
@@ -157,7 +158,7 @@ def test_a_custom_verdict_counts_by_its_flag_everywhere(tmp_path: Path) -> None:
         assert (progress.tally.tpr, progress.tally.tnr) == (rates["tpr"][0], rates["tnr"][0]) == (0.5, 0.5)
         (row,) = progress.since(0)
         assert (row.accepted, row.rejected, row.unexpected) == (2, 2, 2)
-        assert sum(r.is_unexpected for r in run._controls.tasks("p")) == 2
+        assert sum(r.is_unexpected for r in controls_of(run).tasks("p")) == 2
         assert set(run.results()["verdict"]) == {"Presentation"}
 
     for _ in range(2):  # the second run reads it all from the file

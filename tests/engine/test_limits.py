@@ -14,6 +14,7 @@ import pytest
 import nbrun
 from nbrun.errors import SystematicFailureError
 from tests.engine.backends import Backend, open_backend
+from tests.views import controls_of
 from tests.waiting import patience, until
 
 QUICK = nbrun.RetryPolicy(delay_s=0.001)
@@ -195,7 +196,7 @@ def test_a_waiting_task_is_a_row_with_its_reason(tmp_path: Path) -> None:
     fn = lambda t: nbrun.Retry("HTTP 429", after_s=100) if t.index else {}  # noqa: E731
     run = nbrun.start([{"id": "s", "items": [0, 1, 2]}], fn, tmp_path / "r", groups=["item"], view=None)
     until(lambda: run.progress.waiting == 2 and run.progress.saved == 1, "two wait")
-    waiting = [row for row in run._controls.tasks("s") if row.status == "waiting"]
+    waiting = [row for row in controls_of(run).tasks("s") if row.status == "waiting"]
     assert sorted((row.index, row.attempts) for row in waiting) == [(1, 1), (2, 1)]  # two workers: either is first
     assert all(row.note.startswith("HTTP 429, next in 1 min") for row in waiting), waiting
     assert run.progress.waiting_at == {0: 2}

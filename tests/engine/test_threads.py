@@ -14,6 +14,7 @@ import nbrun
 from nbrun.engine.completions import CompletionQueue
 from nbrun.model import CancelFlag, first_attempt
 from nbrun.progress import ProgressTracker
+from tests.views import controls_of
 from tests.waiting import until
 
 
@@ -145,7 +146,7 @@ def test_abandoned_tasks_do_not_count_as_running_after_the_end(tmp_path: Path, t
     progress = run.wait(60)
     go.set()
     assert (progress.state, progress.running, progress.queued, progress.done) == ("stopped", 0, 5, 0)
-    assert not run._controls.tasks("s")
+    assert not controls_of(run).tasks("s")
 
 
 def test_workers_that_are_too_many_do_not_all_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import nbrun
 from nbrun.model import State, TaskSummary
 from nbrun.panel.actions import ACTIONS, Action, actions_script
 from nbrun.panel.widget import Panel
+from tests.views import controls_of
 
 pytestmark = [pytest.mark.long, pytest.mark.needs("chromium", "playwright")]
 PICTURES = Path(__file__).parent.parent / "pictures"
@@ -604,7 +605,7 @@ def test_a_real_run_is_stopped_goes_on_and_tries_its_errors_again(show: Any, tmp
 
     many = [{"id": f"s{n:03}", "solutions": [1, 2]} for n in range(400)]
     run = nbrun.start(many, fn, tmp_path, workers=2, retry=None, view=None)
-    panel = show(run._controls)
+    panel = show(controls_of(run))
     panel.until_text("of 800 tasks")
     panel.page.get_by_role("searchbox").fill("s399")
     panel.until("!!document.querySelector('[data-sample-id=\"s399\"]')")
@@ -630,7 +631,7 @@ def test_results_of_a_changed_function_are_made_again_in_a_real_run(show: Any, t
     many = [{"id": f"s{n}", "things": [1, 2]} for n in range(20)]
     nbrun.start(many, lambda t: {"v": 1}, tmp_path, groups=["thing"], settings={"model": "a"}, view=None).wait(60)
     run = nbrun.start(many, lambda t: {"v": 1}, tmp_path, groups=["thing"], settings={"model": "b"}, view=None)
-    panel = show(run._controls)
+    panel = show(controls_of(run))
     panel.until_state("done")
     panel.button("Redo these").click()
     panel.until_text("40 results will be made again")
@@ -681,7 +682,7 @@ def test_a_watch_has_no_controls_but_its_end(show: Any, tmp_path: Path) -> None:
     folder = tmp_path / "shard-0"
     nbrun.start([{"id": "a", "items": [1, 2]}], lambda task: {}, folder, groups=["item"], view=None).wait(60)
     watch = nbrun.watch([folder, tmp_path / "shard-1"], every_s=0.05, view=None)
-    panel = show(watch._controls)
+    panel = show(controls_of(watch))
     panel.until_text("shard-1 is not there yet")
     panel.until_text("Folders: 1 done, 1 missing")
     panel.until_state("paused")

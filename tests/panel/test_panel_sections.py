@@ -21,6 +21,7 @@ from nbrun.errors import JudgeError
 from nbrun.model import TaskSummary
 from nbrun.panel.sync import FILES, POINTS, DiskUse, Throughput
 from nbrun.panel.widget import TEXT_CHARS, entry_of, tasks_of
+from tests.views import controls_of
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 500), st.integers(0, 5000)), max_size=60))
@@ -124,7 +125,7 @@ def test_previews_are_short_whatever_the_items_and_results_are(tmp_path: Path) -
     samples = [{"id": "a", "things": items}]
     run = nbrun.start(samples, lambda task: {"out": task.item}, tmp_path, groups=["thing"], view=None)
     run.wait()
-    rows = run._controls.tasks("a")
+    rows = controls_of(run).tasks("a")
     assert [row.item for row in rows][::3] == ["short", "two lines"]
     assert all(len(row.item) <= 101 and len(row.result) <= 101 for row in rows)
     assert rows[0].result == '{"out": "short"}'
@@ -200,13 +201,13 @@ def test_a_runs_tasks_are_read_from_the_journal_and_from_files(tmp_path: Path) -
         {"id": "p2", "solutions": ["wait", "good"]},
     ]
     run = nbrun.start(samples, work, tmp_path, workers=2, retry=None, view=None)
-    while run.progress.done < 4 or "running" not in [row.status for row in run._controls.tasks("p2")]:
+    while run.progress.done < 4 or "running" not in [row.status for row in controls_of(run).tasks("p2")]:
         threading.Event().wait(0.01)
-    waiting = next(row for row in run._controls.tasks("p2") if row.status == "running")
+    waiting = next(row for row in controls_of(run).tasks("p2") if row.status == "running")
     assert (waiting.group, waiting.index) == ("solution", 0)
     held.set()
     progress = run.wait()
-    rows = {(r.group, r.index): (r.status, r.verdict) for r in run._controls.tasks("Füße/1 🙂")}
+    rows = {(r.group, r.index): (r.status, r.verdict) for r in controls_of(run).tasks("Füße/1 🙂")}
     assert rows == {
         ("solution", 0): ("done", "Accepted"),
         ("solution", 1): ("done", "WrongAnswer"),
@@ -214,13 +215,13 @@ def test_a_runs_tasks_are_read_from_the_journal_and_from_files(tmp_path: Path) -
         ("solution", 3): ("error", "JudgeError"),
         ("incorrect_solution", 0): ("done", "WrongAnswer"),
     }
-    entry = run._controls.entry("Füße/1 🙂", "solution", 2)
+    entry = controls_of(run).entry("Füße/1 🙂", "solution", 2)
     assert entry is not None
     assert "raise ValueError" in entry["error"]["traceback"]
-    assert run._controls.entry("p2", "solution", 9) is None
+    assert controls_of(run).entry("p2", "solution", 9) is None
     assert progress.judge_errors == 1
     assert {k.type: k.n for k in progress.error_kinds} == {"ValueError": 1, "JudgeError": 1}
-    assert run._controls.health() == []
+    assert controls_of(run).health() == []
 
 
 def test_errors_of_one_kind_are_tried_again_and_the_others_stand(tmp_path: Path) -> None:
@@ -291,8 +292,8 @@ def test_samples_of_the_older_program_are_opened_too(name: str, tmp_path: Path) 
     df = df[df["index"].notna()]
     for sample_id, group in df.groupby("sample_id", observed=True):
         wanted = {(g, int(i)): v for g, i, v in zip(group["group"], group["index"], group["verdict"], strict=True)}
-        assert {(row.group, row.index): row.verdict for row in run._controls.tasks(str(sample_id))} == wanted
+        assert {(row.group, row.index): row.verdict for row in controls_of(run).tasks(str(sample_id))} == wanted
         at = next(iter(wanted))
-        entry = run._controls.entry(str(sample_id), *at)
+        entry = controls_of(run).entry(str(sample_id), *at)
         assert entry is not None
         assert entry["index"] == at[1]

@@ -11,6 +11,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunActiveError, RunHaltedError
+from tests.views import controls_of
 from tests.waiting import until
 
 Samples = list[dict[str, Any]]
@@ -209,7 +210,7 @@ def test_results_of_other_settings_can_be_made_again_after_the_end(tmp_path: Pat
     start(of(3), lambda task: {"v": 1}, tmp_path).wait(60)
     run = start(of(4), lambda task: {"v": 2}, tmp_path)
     run.wait(60)
-    assert run._controls.redo_changed() == 6
+    assert controls_of(run).redo_changed() == 6
     assert run.wait(60).done == 8
     assert nbrun.load_results(tmp_path)["v"].tolist() == [2] * 8
 

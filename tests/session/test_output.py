@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 import nbrun
 from nbrun import output
+from tests.views import controls_of
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -199,9 +200,9 @@ def test_a_script_sees_what_its_tasks_print(tmp_path: Path, capsys: pytest.Captu
 
 def test_output_is_in_the_log_and_in_the_tasks_detail_while_it_runs(tmp_path: Path) -> None:
     with live(tmp_path) as (made, _):
-        assert made._controls.entry("a", "item", 0)["output"] == "first of 1\n"
+        assert controls_of(made).entry("a", "item", 0)["output"] == "first of 1\n"
         assert [(n.level, n.text) for n in made.progress.logs] == [("stdout", "first of 1")]
-    assert made._controls.entry("a", "item", 0)["output"] == "first of 1\nthen of 1\n"
+    assert controls_of(made).entry("a", "item", 0)["output"] == "first of 1\nthen of 1\n"
 
 
 def test_a_sink_gets_whole_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,7 +287,7 @@ def test_a_task_catches_only_its_own_warnings(tmp_path: Path) -> None:
     frame = nbrun.load_results(tmp_path)
     assert sorted(frame["value"]) == [["line of 1"], ["line of 2"]]
     for item, index in ((1, 0), (2, 1)):
-        assert f"after {item}" in begun._controls.entry("a", "item", index)["output"]
+        assert f"after {item}" in controls_of(begun).entry("a", "item", index)["output"]
 
 
 def test_a_task_shows_warnings_its_own_way(tmp_path: Path) -> None:
@@ -373,9 +374,9 @@ def test_output_of_successful_tasks_comes_back_from_an_executors_processes(
         made.wait(120)
     logs = [(note.level, note.text) for note in made.progress.logs]
     assert ("stdout", "4999") in logs
-    entry = made._controls.entry("a", "item", 1)
+    entry = controls_of(made).entry("a", "item", 1)
     assert entry["output"].splitlines() == ["line of 2", "WARNING:mine:careful with 2"]
-    assert made._controls.entry("a", "item", 2)["output"].endswith("\n4998\n4999\n")
+    assert controls_of(made).entry("a", "item", 2)["output"].endswith("\n4998\n4999\n")
     out = capfd.readouterr().out
     assert out.count("line of 1\n") == 1, "it is printed once, by the kernel"
 

@@ -24,6 +24,7 @@ from nbrun.model import Progress
 from nbrun.panel.static import static_html, static_text
 from nbrun.panel.sync import head_of
 from nbrun.results.follow import Follower
+from tests.views import controls_of
 from tests.waiting import until
 
 OLD = Path(__file__).parent.parent / "data" / "old"
@@ -198,14 +199,14 @@ def test_results_are_counted_before_they_are_in_a_file(tmp_path: Path, watching:
     try:
         until(lambda: watch.progress.done == 3, lambda: watch.progress)
         assert (watch.progress.state, watch.progress.total) == ("running", 4)
-        rows = watch._controls.tasks("s000")
+        rows = controls_of(watch).tasks("s000")
         assert sorted((row.group, row.index) for row in rows) == [
             ("incorrect_solution", 0),
             ("solution", 0),
             ("solution", 1),
         ]
-        assert watch._controls.entry("s000", "solution", 0)["status"] == "done"
-        assert watch._controls.entry("s000", "solution", 2) is None
+        assert controls_of(watch).entry("s000", "solution", 0)["status"] == "done"
+        assert controls_of(watch).entry("s000", "solution", 2) is None
     finally:
         go.set()
     run.wait(60)
@@ -218,19 +219,20 @@ def test_a_sample_of_two_folders_has_two_rows(tmp_path: Path, watching: Callable
     watch = watching([tmp_path / "a", tmp_path / "b"])
     rows = sorted(row.sample_id for row in watch.wait(60).since(0))
     assert rows == ["s000", "s000 (b)", "s001", "s001 (b)"]
-    assert watch._controls.entry("s001", "solution", 0)["result"] == {"of": "a"}
-    assert watch._controls.entry("s001 (b)", "solution", 0)["result"] == {"of": "b"}
-    assert len(watch._controls.tasks("s000 (b)")) == 2
-    assert watch._controls.tasks("unknown") == []
+    assert controls_of(watch).entry("s001", "solution", 0)["result"] == {"of": "a"}
+    assert controls_of(watch).entry("s001 (b)", "solution", 0)["result"] == {"of": "b"}
+    assert len(controls_of(watch).tasks("s000 (b)")) == 2
+    assert controls_of(watch).tasks("unknown") == []
 
 
 def test_it_ends_by_stop_and_controls_no_run(tmp_path: Path, watching: Callable[..., Any]) -> None:
     watch = watching([tmp_path / "a", tmp_path / "b"])
-    for steer in (watch._controls.pause, watch._controls.resume, watch._controls.retry_errors, watch._controls.go_on):
+    controls = controls_of(watch)
+    for steer in (controls.pause, controls.resume, controls.retry_errors, controls.go_on):
         with pytest.raises(NbrunError, match="only watches"):
             steer()
     assert watch.wait(0.05).state == "paused"
-    watch._controls.stop()
+    controls.stop()
     assert watch.wait(60).state == "stopped"
     assert asyncio.run(_awaited(watch)).state == "stopped"
     assert not (tmp_path / "a").exists(), "nothing is made"
@@ -269,7 +271,7 @@ def test_what_views_say_of_it(tmp_path: Path, watching: Callable[..., Any], caps
     assert head["next"] == f"nbrun.load_results({list(map(str, folders))!r})"
     assert "Go on" not in head["end"]
     assert "go on watching" in static_html(watching(tmp_path / "none").progress, beside_widget=True)
-    assert [(row["name"], row["state"]) for row in watch._controls.health()] == [
+    assert [(row["name"], row["state"]) for row in controls_of(watch).health()] == [
         ("shard-0", "done"),
         ("shard-1", "done"),
     ]
@@ -319,7 +321,7 @@ def test_shards_in_processes_one_of_which_is_killed(
     victim = shard(count - 1, count, folders[-1], 30, samples)
     try:
         # it holds the lock before it has recorded how many tasks it was given
-        until(lambda: watch._controls.health()[-1]["state"] == "running", watch._controls.health)
+        until(lambda: controls_of(watch).health()[-1]["state"] == "running", controls_of(watch).health)
         until(lambda: watch.progress.total == 4 * samples, lambda: watch.progress)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
