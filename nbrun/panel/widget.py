@@ -24,8 +24,8 @@ from IPython.display import display, publish_display_data
 from nbrun.entry_view import EntryView, FailingTest, as_text, measured, view_entry
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Progress, RunControls, TaskSummary
+from nbrun.panel import mime_bundle
 from nbrun.panel.actions import ACTIONS, ViewMessage, actions_script
-from nbrun.panel.static import mime_bundle
 from nbrun.panel.sync import Columns, Message, Updater, head_of, make_message, sendable
 from nbrun.texts import without_surrogates
 from nbrun.threads import start_daemon
@@ -193,14 +193,12 @@ _panels: weakref.WeakKeyDictionary[RunControls, Panel] = weakref.WeakKeyDictiona
 _panels_lock = threading.Lock()  # protects _panels
 
 
-def show(controls: RunControls) -> Panel:
-    """Display a run's panel: see nbrun.panel.show."""
+def panel_of(controls: RunControls) -> Panel:
+    """Return a run's panel; it is made the first time."""
     with _panels_lock:
         panel = _panels.get(controls)
         if panel is None:
             panel = _panels[controls] = Panel(controls)
-    panel.wake()
-    panel.show()
     return panel
 
 

@@ -147,9 +147,7 @@ class Run:
         return f"<nbrun.Run {p.state.value}: {count_text(p)}, results in {str(self._path)!r}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from nbrun.panel.static import mime_bundle
-
-        return mime_bundle(self.progress)
+        return panel.mime_bundle(self.progress)
 
     # ---- waiting
 

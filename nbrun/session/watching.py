@@ -181,9 +181,7 @@ class Watch:
         return f"<nbrun.Watch of {counted(len(self.directories), 'folder')}: {p.state.value}, {count_text(p)}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from nbrun.panel.static import mime_bundle  # few watches need it
-
-        return mime_bundle(self.progress)
+        return panel.mime_bundle(self.progress)
 
     def _show_console(self) -> None:
         from nbrun import console

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fake_run import FakeRun
 from lab import FLAGS, chromium
 
-from nbrun.panel.static import static_html
+from nbrun.panel import static_html
 from nbrun.panel.widget import Panel
 
 if TYPE_CHECKING:

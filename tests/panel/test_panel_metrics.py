@@ -10,7 +10,7 @@ import pytest
 
 import nbrun
 from nbrun.model import Mean
-from nbrun.panel.static import static_html, static_text
+from nbrun.panel import static_html, static_text
 from nbrun.panel.sync import head_of
 
 

@@ -11,7 +11,7 @@ import pytest
 from fake_run import FakeRun
 
 from nbrun.model import State
-from nbrun.panel.static import static_html, static_text
+from nbrun.panel import static_html, static_text
 
 NASTY = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
 
@@ -125,7 +125,7 @@ def test_the_total_may_be_unknown() -> None:
 
 def test_no_widget_library_is_loaded_before_a_panel_is_made() -> None:
     code = (
-        "import sys, nbrun.panel.static; nbrun.panel.static.static_html; "
+        "import sys, nbrun.panel; nbrun.panel.static_html; "
         "print([m for m in ('ipywidgets', 'anywidget', 'IPython', 'traitlets', 'pandas') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,7 +21,7 @@ import nbrun
 from nbrun.cli import main
 from nbrun.errors import InputError, NbrunError
 from nbrun.model import Progress
-from nbrun.panel.static import static_html, static_text
+from nbrun.panel import static_html, static_text
 from nbrun.panel.sync import head_of
 from nbrun.results.follow import Follower
 from tests.views import controls_of
