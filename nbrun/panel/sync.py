@@ -34,6 +34,8 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbrun.formatting import bytes_text, count_text, rate_text
@@ -80,10 +82,12 @@ class ViewSync:
         self._head_sent_at = float("-inf")
         self._message_text = ""  # the run's message as it was sent last, without its numbers
         self._throughput = Throughput()
-        self._kinds = Section(_kinds)
-        self._logs = Section(_logs)
-        self._endpoints = Section(_endpoints)
-        self._chart = Section(self._chart_of)
+        self._sections: dict[str, Section[Any]] = {
+            "kinds": Section(_kinds),
+            "logs": Section(_logs),
+            "endpoints": Section(_endpoints),
+            "chart": Section(lambda rates: [self._throughput.step_s, rates]),
+        }
 
     def sample_id(self, number: int) -> str:
         """Return the id of the sample with this number in the messages."""
@@ -108,9 +112,8 @@ class ViewSync:
         sections = self._section_changes(progress, now, endpoints)
         if not (head or columns or sections):
             return None
-        chart = self._chart.change(self._throughput.rates, now, is_urgent=progress.ended)
-        if chart is not None:  # it changes with time; alone it is not worth a message
-            sections["chart"] = chart
+        # The chart changes with time; alone it is not worth a message.
+        sections |= self._changed({"chart": self._throughput.rates}, now, is_urgent=progress.ended)
         self.seq += 1
         content = {"kind": "delta", "seq": self.seq, "head": head, **sections}
         return make_message(content, columns, self._names[known:])
@@ -120,14 +123,8 @@ class ViewSync:
         columns: Columns = {"total": self._total, **self._columns}
         for name, now in self._now.items():
             columns |= {f"{name}_at": list(now), name: list(now.values())}
-        sections = {
-            "kinds": self._kinds.sent,
-            "logs": self._logs.sent,
-            "endpoints": self._endpoints.sent,
-            "chart": self._chart.sent,
-        }
-        sent = {name: values for name, values in sections.items() if values is not None}
-        return make_message({"kind": "all", "seq": self.seq, "head": self._head, **sent}, columns, self._names)
+        sections = {name: section.sent for name, section in self._sections.items() if section.sent is not None}
+        return make_message({"kind": "all", "seq": self.seq, "head": self._head, **sections}, columns, self._names)
 
     # ---- parts of a delta; each updates what was sent last
 
@@ -154,19 +151,16 @@ class ViewSync:
         """Return the samples whose number of running or waiting tasks has changed, and that number."""
         known = len(self._names)
         now = {number: n for number, n in tasks.items() if n and number < known}
-        before = self._now[name]
-        at = [number for number in sorted({*now, *before}) if now.get(number, 0) != before.get(number, 0)]
+        at = sorted({number for number, _ in now.items() ^ self._now[name].items()})
         self._now[name] = now
         return {f"{name}_at": at, name: [now.get(number, 0) for number in at]} if at else {}
 
     def _head_changes(self, progress: Progress, now: float, disk: int | None) -> dict[str, object]:
-        head = head_of(progress)
-        head["disk"] = bytes_text(disk) if disk else ""
-        before = self._head
-        changes = {key: value for key, value in head.items() if key not in before or before[key] != value}
+        head = head_of(progress) | {"disk": bytes_text(disk) if disk else ""}
+        changes = {key: value for key, value in head.items() if self._head.get(key, ...) != value}
         message_text = progress.message.translate(_NO_DIGITS)
-        only_drifts = changes.keys() <= DRIFTING and not progress.ended and message_text == self._message_text
-        if not changes or (only_drifts and now - self._head_sent_at < DRIFT_S):
+        is_drift = changes.keys() <= DRIFTING and message_text == self._message_text
+        if not changes or (is_drift and not progress.ended and now - self._head_sent_at < DRIFT_S):
             return {}
         self._head_sent_at = now
         self._message_text = message_text
@@ -178,19 +172,21 @@ class ViewSync:
         self, progress: Progress, now: float, endpoints: Sequence[Mapping[str, object]]
     ) -> dict[str, object]:
         self._throughput.add(now, progress.ends, progress.state in (State.RUNNING, State.DRAINING))
-        is_urgent = progress.ended
-        kinds = self._kinds.change(progress.error_kinds, now, is_urgent=is_urgent)
-        changes = {
-            "kinds": kinds,
-            "kind_counts": self._kind_counts(progress.error_kinds) if kinds is None else None,
-            "logs": self._logs.change(progress.logs, now, is_urgent=is_urgent),
-            "endpoints": self._endpoints.change(endpoints, now, is_urgent=is_urgent),
-        }
-        return {name: value for name, value in changes.items() if value is not None}
+        kinds = progress.error_kinds
+        values = {"kinds": kinds, "logs": progress.logs, "endpoints": endpoints}
+        changes = self._changed(values, now, is_urgent=progress.ended)
+        if "kinds" not in changes and (counts := self._kind_counts(kinds)) is not None:
+            changes["kind_counts"] = counts
+        return changes
+
+    def _changed(self, values: Mapping[str, object], now: float, *, is_urgent: bool) -> dict[str, object]:
+        """Return those of these sections, by name, that are to be sent now."""
+        changes = {name: self._sections[name].change(value, now, is_urgent=is_urgent) for name, value in values.items()}
+        return {name: sent for name, sent in changes.items() if sent is not None}
 
     def _kind_counts(self, kinds: Sequence[ErrorKind]) -> list[int] | None:
         """Return the counts of the kinds that were sent, or None if they were sent too: texts follow less often."""
-        sent: list[Any] = self._kinds.sent or []
+        sent: list[Any] = self._sections["kinds"].sent or []
         counts = {_kind_name(kind): kind.n for kind in kinds}
         now = [counts.get(kind["type"], 0) for kind in sent]
         if now == [kind["n"] for kind in sent]:
@@ -198,9 +194,6 @@ class ViewSync:
         for kind, n in zip(sent, now, strict=True):
             kind["n"] = n
         return now
-
-    def _chart_of(self, rates: Sequence[float]) -> list[object]:
-        return [self._throughput.step_s, rates]
 
 
 # ---- the head
@@ -254,12 +247,9 @@ def _end(progress: Progress) -> str:
     load = f"{load_call(progress)} loads the results."
     if progress.watched:
         return load
-    texts = [_AFTER_END.get(progress.state, "")]
-    if progress.state is State.DONE and progress.errors:
-        texts.append(_AFTER_ERRORS)
-    if progress.resumed:
-        texts.append(f"{progress.resumed:,} of the results are from earlier runs.")
-    return " ".join(filter(None, [*texts, load]))
+    advice = _AFTER_ERRORS if progress.errors and progress.state is State.DONE else _AFTER_END.get(progress.state, "")
+    earlier = f"{progress.resumed:,} of the results are from earlier runs." if progress.resumed else ""
+    return " ".join(filter(None, [advice, earlier, load]))
 
 
 def _failing(progress: Progress) -> str:
@@ -425,15 +415,12 @@ _CODES = {1: "B", 2: "H", 4: "I"}
 
 def make_message(content: Mapping[str, object], columns: Columns, names: Sequence[str] = ()) -> Message:
     """Return a message with these columns, and the names before them, in its buffer; empty ones are left out."""
-    ids = json.dumps(names, ensure_ascii=False).encode("utf-8", "replace") if names else b""
-    layout, parts = [["names", len(ids), 1]] if ids else [], [ids]
-    for name, values in columns.items():
-        if values:
-            width, data = pack(values)
-            layout.append([name, len(values), width])
-            parts.append(data)
-    buffer = b"".join(parts)
-    return Message({**content, "layout": layout} if layout else {**content}, [buffer] if buffer else [])
+    packed = {"names": (1, json.dumps(names, ensure_ascii=False).encode("utf-8", "replace"))} if names else {}
+    packed |= {name: pack(values) for name, values in columns.items() if values}
+    if not packed:
+        return Message({**content}, [])
+    layout = [[name, len(data) // width, width] for name, (width, data) in packed.items()]
+    return Message({**content, "layout": layout}, [b"".join(data for _, data in packed.values())])
 
 
 def sendable(text: str, characters: int) -> str:
@@ -595,12 +582,10 @@ class DiskUse:
             if now < self._next_at or not path:
                 return
             self._round, self._sum = _sizes(path), 0
-        for _ in range(FILES):
-            size = next(self._round, None)
-            if size is None:
-                self.bytes, self._round, self._next_at = self._sum, None, now + ROUND_S
-                return
-            self._sum += size
+        sizes = list(islice(self._round, FILES))
+        self._sum += sum(sizes)
+        if len(sizes) < FILES:
+            self.bytes, self._round, self._next_at = self._sum, None, now + ROUND_S
 
     def hurry(self) -> None:
         """Begin a last count with the next step, since the run has ended."""
@@ -610,8 +595,6 @@ class DiskUse:
 def _sizes(path: str) -> Iterator[int]:
     for folder, _, names in os.walk(path):
         for name in names:
-            try:
+            with suppress(OSError):  # gone meanwhile
                 stat = os.lstat(os.path.join(folder, name))
-            except OSError:
-                continue  # gone meanwhile
-            yield getattr(stat, "st_blocks", 0) * 512 or stat.st_size
+                yield getattr(stat, "st_blocks", 0) * 512 or stat.st_size

@@ -210,29 +210,28 @@ TASKS, TEXT_CHARS, FACT_CHARS = 100_000, 20_000, 300
 NAME_CHARS = 100
 #: Previews of items and results are sent for this many tasks: the first ones in the order in which they are shown.
 PREVIEWS = 2000
-STATUSES = ("done", "error", "running", "waiting")
-#: The order of tasks: those for which a sample is usually opened come first.
-_RANKS = {"error": 0, "unexpected": 1, "waiting": 2, "running": 3, "done": 4}
+STATUSES = {"done": 0, "error": 1, "running": 2, "waiting": 3}
+#: The order of tasks: those for which a sample is usually opened come first. Unexpected results have rank 1, others 4.
+_RANKS = {"error": 0, "waiting": 2, "running": 3}
 
 
 def tasks_of(rows: Iterable[TaskSummary]) -> Message:
     """Return the columns of a sample's tasks; texts that repeat are numbered in `names`."""
     rows = sorted(rows, key=_rank)[:TASKS]
     columns: Columns = {name: [number(row) for row in rows] for name, number in _NUMBERS.items()}
-    texts = {}
+    names = {}
     for name, text in _TEXTS.items():
         numbers: dict[str, int] = {}
-        shown = (sendable(text(row) or "", NAME_CHARS) for row in rows)
-        columns[name] = [numbers.setdefault(x, len(numbers)) for x in shown]
-        texts[name] = list(numbers)
-    previews = {name: [without_surrogates(text(row)) for row in rows[:PREVIEWS]] for name, text in _PREVIEWS.items()}
-    sent = {name: some for name, some in previews.items() if any(some)}
-    return make_message({"tasks": len(rows), "names": texts, "previews": sent}, columns)
+        columns[name] = [numbers.setdefault(sendable(text(row) or "", NAME_CHARS), len(numbers)) for row in rows]
+        names[name] = list(numbers)
+    shown = rows[:PREVIEWS]
+    previews = {name: [without_surrogates(text(row)) for row in shown] for name, text in _PREVIEWS.items()}
+    previews = {name: texts for name, texts in previews.items() if any(texts)}
+    return make_message({"tasks": len(rows), "names": names, "previews": previews}, columns)
 
 
 def _rank(row: TaskSummary) -> int:
-    is_marked = row.is_unexpected and row.status not in ("error", "waiting", "running")
-    return _RANKS.get("unexpected" if is_marked else row.status, _RANKS["done"])
+    return _RANKS.get(row.status, 1 if row.is_unexpected else 4)
 
 
 def _milliseconds(time_s: float | None) -> int:
@@ -243,7 +242,7 @@ def _milliseconds(time_s: float | None) -> int:
 #: The columns of a sample's tasks: numbers, texts that repeat, and the texts of which the first ones are sent.
 _NUMBERS: dict[str, Callable[[TaskSummary], int]] = {
     "index": lambda row: row.index,
-    "status": lambda row: STATUSES.index(row.status) if row.status in STATUSES else 0,
+    "status": lambda row: STATUSES.get(row.status, 0),
     "time_ms": lambda row: _milliseconds(row.time_s),
     "attempts": lambda row: row.attempts,
     "unexpected": lambda row: int(row.is_unexpected),
@@ -263,10 +262,10 @@ _PREVIEWS: dict[str, Callable[[TaskSummary], str]] = {
 
 
 class NamedText(NamedTuple):
-    """A text with its heading, or a fact with its name."""
+    """A text with its heading, or a fact with its name. Only those with a text are sent."""
 
     name: str
-    text: str
+    text: str | None
 
 
 class SentEntry(TypedDict):
@@ -300,7 +299,7 @@ def _shortened(named: Iterable[NamedText], characters: int) -> list[NamedText]:
 
 def _facts(view: EntryView) -> list[NamedText]:
     return [
-        NamedText("Verdict", view.verdict or ""),
+        NamedText("Verdict", view.verdict),
         NamedText("Language", "" if view.language == "JSON" else view.language),
         *(NamedText(_FACT_NAMES.get(name, name.capitalize()), str(value)) for name, value in view.facts.items()),
     ]
@@ -310,11 +309,11 @@ def _texts(view: EntryView) -> list[NamedText]:
     return [
         *_error_texts(view.error),
         NamedText("What it printed", view.output),
-        *(_failing_texts(view.failing, view.n_tests) if view.failing else ()),
-        NamedText("stderr", (view.failing.stderr or "") if view.failing else view.stderr),
+        *_failing_texts(view.failing, view.n_tests),
+        NamedText("stderr", view.failing.stderr if view.failing else view.stderr),
         NamedText("The compiler's output", view.compiler),
         NamedText("Item", view.item or view.source or _NO_ITEM),
-        NamedText("Result", view.result or ""),
+        NamedText("Result", view.result),
     ]
 
 
@@ -325,16 +324,15 @@ def _error_texts(error: Mapping[str, object] | None) -> list[NamedText]:
     return [NamedText("Error", head), NamedText("Traceback", as_text(error.get("traceback") or ""))]
 
 
-def _failing_texts(test: FailingTest, n_tests: int | None) -> list[NamedText]:
+def _failing_texts(test: FailingTest | None, n_tests: int | None) -> list[NamedText]:
+    if test is None:
+        return []
     code = test.facts.get("return_code")
-    words = [
-        test.verdict or "failed",
-        measured(test.facts.get("execution_time")),
-        f"return code {code}" if code else "",
-    ]
+    time = measured(test.facts.get("execution_time"))
+    words = filter(None, [test.verdict or "failed", time, f"return code {code}" if code else ""])
     return [
-        NamedText(f"Failing test: number {test.number + 1} of {n_tests}", ", ".join(filter(None, words))),
-        NamedText("Its input", test.stdin or ""),
-        NamedText("Expected output", test.expected or ""),
-        NamedText("Output", test.stdout or ""),
+        NamedText(f"Failing test: number {test.number + 1} of {n_tests}", ", ".join(words)),
+        NamedText("Its input", test.stdin),
+        NamedText("Expected output", test.expected),
+        NamedText("Output", test.stdout),
     ]
