@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from tests.benchmarks import record, table
+from tests.benchmarks import report
 from tests.benchmarks.registry import Benchmark, find, in_child
 
 
@@ -28,9 +28,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.call:
         module, function, arguments = options.call
-        print(
-            json.dumps(getattr(importlib.import_module(f"tests.benchmarks.{module}"), function)(*json.loads(arguments)))
-        )
+        called = getattr(importlib.import_module(f"tests.benchmarks.{module}"), function)
+        print(json.dumps(called(*json.loads(arguments))))
         return 0
     try:
         chosen = find(options.names)
@@ -40,7 +39,7 @@ def main() -> int:
         print(*(b.name for b in chosen), sep="\n")
         return 0
     failed = [] if options.table else [b.name for b in chosen if not _run(b)]
-    table.write_pages(record.kept())
+    report.write_tables()
     if failed:
         print(f"could not be measured: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -53,8 +52,8 @@ def _run(benchmark: Benchmark) -> bool:
         figures = in_child(benchmark.measure)
     except subprocess.CalledProcessError:
         return False
-    made = record.make(benchmark, figures, time.perf_counter() - began)
-    record.keep(benchmark.name, made)
+    made = report.make(benchmark, figures, time.perf_counter() - began)
+    report.keep(benchmark.name, made)
     print(f"{benchmark.name} ({made['took_s']} s) {json.dumps(made['figures'], ensure_ascii=False)}")
     for line in made["missed"]:
         print(f"  MISSED: {line}")

@@ -22,22 +22,11 @@ import orjson
 
 import nbrun
 from tests.benchmarks.registry import benchmark, peer
+from tests.benchmarks.throughput import bare, body
 
 TASKS, SAMPLES, WORKERS, ROUNDS = 20_000, 200, 8, 5
 #: The most results in one transaction: the same bound on unsaved results that nbrun has.
 GROUP = 1000
-
-
-def body(index: int) -> dict[str, Any]:
-    return {"n": index, "verdict": "Accepted", "stdout": "y" * 800, "time": 0.01}
-
-
-def bare() -> float:
-    began = time.perf_counter()
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(body, range(TASKS)):
-            pass
-    return time.perf_counter() - began
 
 
 def sqlite(folder: str) -> float:
@@ -185,11 +174,11 @@ def main() -> dict[str, Any]:
     """Durable results a second as a multiple of the bare pool's, which saves nothing: the median, least and most."""
     ratios: dict[str, list[float]] = {"sqlite": [], "journal": []}
     for _ in range(ROUNDS):
-        alone = bare()
+        alone = bare(WORKERS, TASKS)
         for name, save in (("sqlite", sqlite), ("journal", journal)):
             with tempfile.TemporaryDirectory() as folder:
                 ratios[name].append(alone / save(folder))
-    bare_per_s = TASKS / statistics.median(bare() for _ in range(3))
+    bare_per_s = TASKS / statistics.median(bare(WORKERS, TASKS) for _ in range(3))
     return (
         {
             name: {"median": round(statistics.median(x), 2), "least": round(min(x), 2), "most": round(max(x), 2)}

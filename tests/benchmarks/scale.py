@@ -10,16 +10,11 @@ import sys
 import tempfile
 import threading
 import time
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbrun
-from nbrun.results import replay
-from nbrun.results.format import frame
-from nbrun.results.reader import Reader
-from nbrun.storage.directory import Directory
 from tests.benchmarks.registry import benchmark, most
 
 
@@ -234,71 +229,3 @@ def beside_a_cell() -> dict[str, Any]:
         return dict(delay())
     finally:
         over.set()
-
-
-@benchmark(
-    "growth",
-    most("record_of_64_over_16_mb", 8, "reading one record of 64 MB, over one of 16 MB", "×"),
-    most("overtaken_at_2000_over_500", 8, "reading 2,000 samples that are archived meanwhile, over 500", "×"),
-    most("matched_bytes_an_entry", 10, "memory that an entry of a matched old file keeps", " bytes"),
-)
-def growth() -> dict[str, Any]:
-    """What once grew with the square of its input, or by every entry: each measured at two sizes."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        records = [_reading_one_record(root / f"{mb}.log", mb) for mb in (16, 64)]
-        archived = [_loading_overtaken(root / f"{n}", n) for n in (500, 2000)]
-        memory = [_opening_matched(root / f"matched-{n}", n) for n in (2_000, 100_000)]
-    return {
-        "record_of_64_over_16_mb": round(records[1] / records[0], 2),
-        "overtaken_at_2000_over_500": round(archived[1] / archived[0], 2),
-        "matched_bytes_an_entry": round((memory[1] - memory[0]) / 98_000, 2),
-    }
-
-
-def _reading_one_record(log: Path, mb: int) -> float:
-    """Seconds to read a log whose one record has that size."""
-    log.write_bytes(frame(b"r", b'"%b"' % (b"x" * (mb << 20))))
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        (record,) = replay.read_log(log)
-        times.append(time.perf_counter() - began)
-        assert len(record.body) == (mb << 20) + 2
-    log.unlink()
-    return min(times)
-
-
-def _loading_overtaken(path: Path, count: int) -> float:
-    """Seconds to read a directory that was listed before all of its samples were archived."""
-    samples = [{"id": f"s{i:05}", "items": [i]} for i in range(count)]
-    nbrun.start(samples, lambda task: {"v": task.item}, path, groups={"g": "items"}, view=None).wait()
-    with Reader(path).open() as now:
-        nbrun.archive(path)
-        began = time.perf_counter()
-        reader = Reader(path)
-        views = [reader._view(i, info, None, now.journal, now.handles, True) for i, info in now.listing.by_id.items()]
-        took = time.perf_counter() - began
-    assert sum(len(view.entries) for view in views) == count
-    return took
-
-
-def _opening_matched(path: Path, entries: int) -> int:
-    """Bytes that an open directory keeps of one old file whose entries were matched."""
-    path.mkdir()
-    (path / "s.json").write_text(json.dumps({"id": "s", "solution_result": []}))
-    (path / ".nbrun").mkdir()
-    match = {
-        "seq": 1, "id": "s", "size": 5, "mtime_ns": 1, "crc": 1, "identities": "", "complete": True,
-        "totals": {"solution": entries}, "verdicts": {},
-        "groups": {"solution": [[i, f"k1:{i:032x}", 0] for i in range(entries)]},
-    }  # fmt: skip
-    (path / ".nbrun" / "matched.log").write_bytes(frame(b"m", json.dumps(match).encode()))
-    tracemalloc.start()
-    directory = Directory(path)
-    directory.scan()
-    size = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert len(directory.matches["s"]["groups"]["solution"]) == entries
-    directory.close()
-    return size

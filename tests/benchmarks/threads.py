@@ -69,18 +69,6 @@ def many() -> dict[str, Any]:
     return out
 
 
-@benchmark("more_threads")
-def more_threads_than_useful() -> dict[str, Any]:
-    """Tasks of 2 ms: results a second by the number of threads."""
-
-    def rate(workers: int) -> int:
-        n = 20_000
-        samples = ({"id": f"s{i}", "solutions": list(range(100))} for i in range(n // 100))
-        return round(n / _run(samples, lambda task: time.sleep(0.002), workers)[0])
-
-    return {f"{workers}_threads_per_s": rate(workers) for workers in (16, 64, 128, 256, 768)}
-
-
 @benchmark(
     "bookkeeping",
     most("bytes_per_finished_sample", 300, "memory a finished sample keeps", " bytes"),

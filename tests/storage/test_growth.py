@@ -1,4 +1,4 @@
-"""What grows with the square of its input is found by counting, not by a stop watch; see benchmarks too (growth)."""
+"""What grows with the square of its input is found by counting, not by a stop watch."""
 
 import json
 import shutil
