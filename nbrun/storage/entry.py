@@ -6,13 +6,15 @@ items' identities are looked up for all entries of a group together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, repeat
 
+from nbrun import verdicts
 from nbrun.errors import UnstorableError
 from nbrun.model import EncodedResult
-from nbrun.results import values
+from nbrun.results import sample_file, values
 from nbrun.results.format import BETWEEN, JsonValue
+from nbrun.results.sample_file import EntryCounts
 from nbrun.results.values import NEVER_NULL, encode_quickly
 from nbrun.storage.sample_state import DONE, ERROR, SampleState
 from nbrun.texts import without_surrogates
@@ -131,6 +133,30 @@ def pieces(state: SampleState, records: list[EntryRecord], seq: int) -> list[lis
         parts[1::2] = [data for _, _, _, data in records[g.base : g.base + len(heads)]]
         out.append(parts)
     return out
+
+
+def lay_out_results(
+    state: SampleState, inside: Sequence[Iterable[bytes]], judged: Sequence[str | None], max_seq: int
+) -> list[bytes]:
+    """Return, in pieces, the file of a sample that has a result for each of its tasks.
+
+    Args:
+        inside: for each group its entries and what is between them, in pieces.
+        judged: the verdicts, in the order of the positions; None where a result has none.
+    """
+    parts = [sample_file.opening(state.sample_id)]
+    counts = EntryCounts()
+    counts.max_seq = max_seq
+    counts.verdicts.update({verdict: n for verdict, n in verdicts.count(judged).items() if verdict is not None})
+    for g, entries in zip(state.sample.groups, inside, strict=True):
+        parts += [sample_file.group_opening(g.name), *entries, sample_file.group_end(not g.runnable)]
+        done = counts.done[g.name] = len(g.runnable)
+        if counts.verdicts and state.is_judged:
+            counts.unexpected += state.unexpected_of(g.name, judged[g.base : g.base + done])
+    if judged:
+        counts.runs[state.run_id] = counts.contexts[state.sample.context] = len(judged)
+    parts.append(sample_file.closing(state.footer(counts)))
+    return parts
 
 
 def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> list[EntryRecord]:

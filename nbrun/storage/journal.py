@@ -2,7 +2,7 @@
 
 `Journal` queues results and saves them; `Segments` are its files; `encode_batch` makes the bytes of a commit;
 `WriteBackpressure` bounds the unsaved results; `OpenAttempts` keeps the attempts whose tasks will run again. A sample
-whose results all arrive in one `put` is written to its file without the journal (see sample_writer.py).
+whose results all arrive in one `put` is written to its file without a segment (`DirectWriter`).
 
 Threads: workers call `put`, wait in it while too much is unsaved, and make the files of direct writes. The thread
 "nbrun-journal" writes, syncs and acknowledges the entries in their samples' states. The compactor's threads call
@@ -11,6 +11,7 @@ Threads: workers call `put`, wait in it while too much is unsaved, and make the 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,17 +21,20 @@ from zlib import crc32
 
 from nbrun.model import SinkClosedError
 from nbrun.results import plain_files
-from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
+from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, FOLDER, HEADER, frame, segment_name, temporary
 from nbrun.results.sample_file import IN_SEGMENT
 from nbrun.storage import files
-from nbrun.storage.entry import EntryRecord, bodies
-from nbrun.storage.sample_state import SampleState, SavedEntry
-from nbrun.storage.sample_writer import DirectFile, DirectWriter
+from nbrun.storage.entry import EntryRecord, bodies, lay_out_results, pieces
+from nbrun.storage.sample_state import DONE, SampleState, SavedEntry
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 
 #: The most bytes that may be unsaved. A result that is larger is accepted when nothing else is unsaved.
 MAX_UNSAVED_BYTES = 64 << 20
+#: The most bytes of a direct write.
+DIRECT_BYTES = 4 << 20
+#: How many commits go through the journal after a slow one.
+PAUSE = 100
 _BEFORE_BODY = CRC_HEX + 3  # bytes of a record before its body: the checksum, a tab, the kind, a tab
 
 
@@ -582,3 +586,112 @@ class OpenAttempts:
     def of(self, segment: int) -> list[OpenAttempt]:
         """Return the attempts that are saved in `segment`."""
         return [attempt for number, attempt in list(self._of.values()) if number == segment]
+
+
+# ---- a sample whose results are put together
+#
+# It goes to its file without a segment: short tasks end a sample at a time, and to append a hundred entries to the
+# journal, with their checksums, only to write them once more into the sample's file a moment later, costs more than to
+# run them. The worker that puts the results makes the file, for it holds all of them and no other thread knows the
+# sample's state then; the journal's thread puts the file in place, or drops it, and acknowledges the results.
+
+
+def is_whole_sample(state: SampleState, records: list[EntryRecord], size: int) -> bool:
+    """Return whether these are all results that the sample's file will hold: one per task and no error."""
+    total = state.total
+    if not TUNING.direct_from <= len(records) == total or size > DIRECT_BYTES:
+        return False
+    if state.columns is not None or state.pending or state.orphans or state.attempts:
+        return False
+    return [r[2] for r in records].count(DONE) == total == len({r[0] for r in records})
+
+
+class DirectFile:
+    """The file of such a sample, written but not durable yet. It must be put, then acknowledged; or dropped.
+
+    Args:
+        folder: the results directory, with a separator at its end.
+        seq: the last one that was taken before those of its entries.
+
+    Raises:
+        OSError: the disk refused; nothing is left of the file.
+    """
+
+    def __init__(self, folder: str, state: SampleState, records: list[EntryRecord], seq: int) -> None:
+        self.state = state
+        records.sort()
+        self._max_seq = seq + len(records)
+        inside = pieces(state, records, seq)
+        parts = lay_out_results(state, inside, [r[1] for r in records], self._max_seq)
+        self._file = files.NewFile(folder + state.name, parts, f"{folder}{FOLDER}/tmp/{temporary(state.name)}")
+
+    def begin_writeback(self) -> None:
+        """Let the disk begin to write the content, without waiting for it."""
+        self._file.begin_writeback()
+
+    def put(self) -> None:
+        """Make the file durable, under its name; the caller syncs the folder. Raise OSError."""
+        self._file.put(identify=False)  # the state of a closed sample holds no places to compare with the file
+
+    def drop(self) -> None:
+        """Remove the file; do nothing once it was put."""
+        self._file.drop()
+
+    def acknowledge(self) -> None:
+        """Record that the folder was synced: the sample's state has to hold nothing any more."""
+        with self.state.lock:
+            self.state.is_closed = True  # first: from now on no other thread writes its file
+            self.state.max_seq = self.state.file_seq = self._max_seq
+
+
+class DirectWriter:
+    """Decides which samples are written directly, and puts their files in place.
+
+    Threads: workers call `accepts` and `make`, the journal's thread the rest. Workers make few system calls: each gives
+    the interpreter lock to another thread, and to get it back takes longer than the call.
+
+    Args:
+        folder: the results directory.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder, self._prefix = folder, os.path.join(folder, "")
+        self._pause = 0  # commits until the next direct write; written by the journal's thread, read by workers
+
+    def accepts(self, state: SampleState, records: list[EntryRecord], size: int) -> bool:
+        """Return whether this sample is written directly, as fast as the disk is now."""
+        return self._pause <= 0 and is_whole_sample(state, records, size)
+
+    def make(self, state: SampleState, records: list[EntryRecord], seq: int) -> DirectFile | None:
+        """Write the sample's file. Return None where the disk refuses; the journal's thread will report that."""
+        try:
+            return DirectFile(self._prefix, state, records, seq)
+        except OSError:
+            return None
+
+    def begin(self, made: list[DirectFile]) -> list[DirectFile]:
+        """Let the disk begin to write the files of one commit. Return those to be put.
+
+        A file is dropped if its name is taken: another program has put a file there, which is read before it is
+        replaced, so these results go to the journal.
+        """
+        accepted = []
+        for file in made:
+            if os.path.lexists(self._prefix + file.state.name):
+                file.drop()
+            else:
+                file.begin_writeback()
+                accepted.append(file)
+        return accepted
+
+    def put(self, made: list[DirectFile]) -> None:
+        """Make the files of one commit (there may be none) durable, under their names. Raise OSError."""
+        self._pause = max(0, self._pause - 1)
+        if not made:
+            return
+        began = time.monotonic()
+        for file in made:
+            file.put()
+        files.sync_folder(self._folder)
+        if time.monotonic() - began > TUNING.direct_slow_s:
+            self._pause = PAUSE

@@ -34,13 +34,13 @@ from nbrun.results.sample_file import (
 from nbrun.results.values import decode
 from nbrun.samples import Sample
 from nbrun.storage import entry_index, files
+from nbrun.storage.compactor import write_sample
 from nbrun.storage.directory import Directory, choose
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.journal import Journal
 from nbrun.storage.match import NO_ITEM, Retyped, is_moved, match_by_key, match_own, match_rows, retyped, stored_item
 from nbrun.storage.recovery import KEPT, Recovery, attempt_body, decode_hint
 from nbrun.storage.sample_state import DONE, Columns, SampleState
-from nbrun.storage.sample_writer import write_sample
 from nbrun.verdicts import Tally
 
 #: Returns whether results of this run_id and context count; others run again.

@@ -21,7 +21,7 @@ from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, blake2b, key_text
 from nbrun.model import CancelFlag, Record, Task, first_attempt
 from nbrun.results.replay import Attempt
-from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, EntryCounts, Maker, Stored
+from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, EntryCounts, Footer, Maker, Stored
 from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import FileId
@@ -251,6 +251,13 @@ class SampleState:
                 judged[self.makers[number].verdict] += n
             total = total.plus(verdicts.tally_of_group(verdicts.expected(g.name), judged))
         return total
+
+    def footer(self, counts: EntryCounts) -> Footer:
+        """Return what the sample's file says after entries that were counted so."""
+        totals = self.totals
+        done = {group: counts.done[group] for group in totals}
+        summary = counts.summary(totals, self.sample.identities.hex())
+        return Footer(self.sample_id, totals, done, done == totals, summary, self.api_used, self.worker_id, self.extra)
 
     def forget_copies(self) -> None:
         """Release the copy of the sample that `fn` got: none of its tasks runs."""

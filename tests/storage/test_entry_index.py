@@ -12,7 +12,7 @@ import pytest
 
 import nbrun
 from nbrun.results import sample_file
-from nbrun.storage import entry_index, sample_state, sample_writer
+from nbrun.storage import compactor, entry_index, sample_state
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +162,7 @@ def test_what_is_new_is_read_and_written(tmp_path, monkeypatch, tuning):
     items = [f"s{i}" for i in range(400)]
     job.run_twice(items, ["w"])
     looked = collections.Counter()
-    for module, name in ((sample_file, "parse_entry"), (sample_file, "head_of"), (sample_writer, "head_of")):
+    for module, name in ((sample_file, "parse_entry"), (sample_file, "head_of"), (compactor, "head_of")):
         real = getattr(module, name)
 
         def counting(*args, real=real, name=name):

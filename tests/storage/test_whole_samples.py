@@ -19,7 +19,7 @@ import nbrun
 from nbrun.results.format import name_of
 from nbrun.results.replay import Attempt
 from nbrun.samples import SampleReader
-from nbrun.storage import compactor, entry, files, sample_writer
+from nbrun.storage import compactor, entry, files, journal
 from nbrun.storage.sample_state import SampleState
 from nbrun.tuning import TUNING
 from tests.waiting import until
@@ -29,13 +29,13 @@ from tests.waiting import until
 def at_once(monkeypatch, tuning):
     """Small samples are handed over whole. Returns the names of the files that were written past the journal."""
     names = []
-    settle = sample_writer.DirectFile.acknowledge
+    settle = journal.DirectFile.acknowledge
 
     def noted(file):
         names.append(file.state.name)
         settle(file)
 
-    monkeypatch.setattr(sample_writer.DirectFile, "acknowledge", noted)
+    monkeypatch.setattr(journal.DirectFile, "acknowledge", noted)
     tuning(direct_from=2, direct_slow_s=60.0, min_batch_tasks=100)
     return names
 
@@ -99,7 +99,7 @@ def test_what_is_reported_as_saved_survives_a_power_cut(tmp_path, at_once, monke
     """At the moment when results begin to count as saved, the disk holds them, under their names."""
     disk = SimulatedDisk(tmp_path / "r", random.Random(0))
     there = {}
-    settle = sample_writer.DirectFile.acknowledge
+    settle = journal.DirectFile.acknowledge
 
     def settled(file):
         if not disk.died.is_set():
@@ -107,7 +107,7 @@ def test_what_is_reported_as_saved_survives_a_power_cut(tmp_path, at_once, monke
             there[file.state.sample_id] = file.state.total
         settle(file)
 
-    monkeypatch.setattr(sample_writer.DirectFile, "acknowledge", settled)
+    monkeypatch.setattr(journal.DirectFile, "acknowledge", settled)
     assert run_on(disk, job_of(4), tmp_path / "r") is None, "the disk died under it"
     assert there
     now = collections.Counter(identity[0] for identity in saved(tmp_path / "after"))
@@ -169,14 +169,14 @@ def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch, tuning):
     """After a commit whose files took long the next ones go through the journal, where one fsync serves them all."""
     tuning(direct_slow_s=-1.0)
     was_slow = threading.Event()
-    put = sample_writer.DirectWriter.put
+    put = journal.DirectWriter.put
 
     def noted(self, made):
         put(self, made)
         if made:
             was_slow.set()
 
-    monkeypatch.setattr(sample_writer.DirectWriter, "put", noted)
+    monkeypatch.setattr(journal.DirectWriter, "put", noted)
     late = [{**sample, "id": f"late/{n}"} for n, sample in enumerate(make_samples(6))]
 
     def samples():
@@ -240,7 +240,7 @@ def test_which_samples_are_whole():
                          made if p in failed else None)
             for p in positions
         ]  # fmt: skip
-        return sample_writer.is_whole_sample(state, records, sum(len(r[3]) for r in records))
+        return journal.is_whole_sample(state, records, sum(len(r[3]) for r in records))
 
     assert is_whole(range(60))
     assert is_whole(range(59, -1, -1))
