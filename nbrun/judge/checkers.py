@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from nbrun.errors import JudgeError
 from nbrun.judge.comparison import compare_tokens
-from nbrun.judge.datasets.values import flags_of
+from nbrun.judge.problems.values import flags_of
 from nbrun.judge.sandbox.runner import ExitStatus
 
 #: `compare(expected, actual)`, or `compare(input, expected, actual)`.

@@ -33,8 +33,8 @@ from typing import Any
 from nbrun.errors import NotSupportedError
 from nbrun.judge.checkers import CallableChecker, Checker
 from nbrun.judge.comparison import TOLERANCE, as_bytes
-from nbrun.judge.datasets.tests import PASSED
 from nbrun.judge.languages import Language
+from nbrun.judge.problems.tests import PASSED
 from nbrun.judge.sources import Source
 from nbrun.judge.supervisor.folders import read_safely
 

@@ -38,9 +38,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from nbrun.judge import expectations
-from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, flat, hints_of
 from nbrun.judge.languages import language_name
+from nbrun.judge.problems.values import flags_of
 from nbrun.judge.scoring import rules_of
 from nbrun.tuning import TUNING
 from nbrun.verdicts import Verdict

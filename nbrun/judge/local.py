@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.datasets.shape import TEST_SETS
 from nbrun.judge.expectations import Check
 from nbrun.judge.harness import exchange_of
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TIME_LIMIT_S, RecentProblems, no_solutions
+from nbrun.judge.problems.shapes import TEST_SETS
 from nbrun.judge.sandbox.concurrency import ROOM, ConcurrencyLimiter, is_busy
 from nbrun.judge.sandbox.isolation import MODES, TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, Isolation, SelfTest, probe
 from nbrun.judge.sandbox.programs import COMPILE_LIMITS, CompileCache, JudgeContext, Toolchain, temporary_folder

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from nbrun.errors import InputError, NotSupportedError, SampleError
-from nbrun.judge.datasets import SHAPES, shape_of
-from nbrun.judge.datasets.shape import TEST_SETS
-from nbrun.judge.datasets.solutions import by_problem
-from nbrun.judge.datasets.values import plain
 from nbrun.judge.kattis_package import ARCHIVES, extracted, find_packages, read_package
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.problems import Adapter, Read, no_solutions, own_id, read_row
+from nbrun.judge.problems.shapes import SHAPES, TEST_SETS, shape_of
+from nbrun.judge.problems.solutions import by_problem
+from nbrun.judge.problems.values import plain
 from nbrun.samples import language_of_number, read_items
 
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")

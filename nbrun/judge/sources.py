@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun.errors import NotSupportedError
-from nbrun.judge.datasets.solutions import unfenced
 from nbrun.judge.languages import Language
+from nbrun.judge.problems.solutions import unfenced
 from nbrun.judge.python_prelude import NONE
 
 _NAME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)

@@ -39,8 +39,8 @@ from nbrun.judge.checkers import (
     ProgramRun,
     number_of,
 )
-from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.languages import Language, lookup
+from nbrun.judge.problems.values import flags_of
 from nbrun.judge.sandbox.concurrency import cores
 from nbrun.judge.sandbox.programs import JudgeContext, launch, place, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits

@@ -26,9 +26,8 @@ import pytest
 import nbrun
 from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge import LocalSandbox, SandboxFusion, read_problems
-from nbrun.judge.datasets import nearest
-from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
 from nbrun.judge.problems import read_row
+from nbrun.judge.problems.shapes import decoded, load_text_and_lists, nearest
 from nbrun.model import Task
 from nbrun.samples import SampleReader
 from tests.judge.test_datasets_page import ROWS

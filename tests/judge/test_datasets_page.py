@@ -15,7 +15,7 @@ import pytest
 
 import nbrun
 from nbrun.judge import LocalSandbox, read_problems
-from nbrun.judge.datasets import SHAPES, shape_of
+from nbrun.judge.problems.shapes import SHAPES, shape_of
 from nbrun.model import Task
 
 PAGE = Path(nbrun.__file__).parent / "docs" / "datasets.md"

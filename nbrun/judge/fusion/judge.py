@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError, JudgeUnavailableError, NotSupportedError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.datasets.shape import TEST_SETS
 from nbrun.judge.fusion.answers import (
     ENDED_FROM_OUTSIDE,
     Fault,
@@ -42,6 +41,7 @@ from nbrun.judge.fusion.protocol import (
     submit,
 )
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TIME_LIMIT_S, RecentProblems, no_solutions
+from nbrun.judge.problems.shapes import TEST_SETS
 from nbrun.judge.time_limits import Attempt, Next, look_at, next_attempt, next_compile
 from nbrun.judge.validators import checker_of
 from nbrun.model import Retry, Task

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, is_missing, parsed_or_none, settled
 from nbrun.judge.languages import language_name
+from nbrun.judge.problems.values import NOT_PARSED, column_of, first, is_missing, parsed_or_none, settled
 
 #: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
 _FENCED = re.compile(

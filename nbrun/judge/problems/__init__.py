@@ -17,7 +17,7 @@ give, see `nbrun.judge.scoring`). A test may also have `name`, `flags`, `alterna
 `arguments` (command-line arguments of the program) and `files` (name -> content, in the program's folder). Inputs and
 outputs are text, or bytes where they are not valid text.
 
-`nbrun.judge.datasets` has the readers of the other shapes.
+`nbrun.judge.problems.shapes` describes the other shapes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,20 @@ from typing import Any, NamedTuple
 
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NotSupportedError
-from nbrun.judge.datasets import SHAPES, Draft, Shape, nearest, shape_of
-from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, TEST_SETS
-from nbrun.judge.datasets.solutions import are_submissions
-from nbrun.judge.datasets.tests import Tests, extras_of, read_tests
-from nbrun.judge.datasets.values import is_missing, limits_of, plain
+from nbrun.judge.problems.shapes import (
+    CARRIED,
+    SHAPES,
+    SOLUTIONS,
+    STATEMENTS,
+    TEST_SETS,
+    Draft,
+    Shape,
+    nearest,
+    shape_of,
+)
+from nbrun.judge.problems.solutions import are_submissions
+from nbrun.judge.problems.tests import Tests, extras_of, read_tests
+from nbrun.judge.problems.values import is_missing, limits_of, plain
 
 #: For problems without a limit (real rows also hold null or 0).
 TIME_LIMIT_S = 2.0

@@ -29,7 +29,7 @@ from itertools import repeat
 from operator import contains
 from typing import Any, NamedTuple
 
-from nbrun.judge.datasets.values import (
+from nbrun.judge.problems.values import (
     NOT_PARSED,
     column_of,
     first,
