@@ -113,7 +113,7 @@ class Tuning:
     #: A helper gets at least this much at a time.
     min_batch_bytes: int = 1 << 19
 
-    # ---- judging: judge/kattis_package.py, validators.py, datasets/livecodebench.py, fusion/
+    # ---- judging: judge/kattis_package.py, checkers.py, datasets/livecodebench.py, fusion/
 
     #: The most files, and bytes of them, that are extracted from the archive of a package.
     package_max_files: int = 100_000

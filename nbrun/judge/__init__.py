@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError
-from nbrun.judge.checkers import KattisComparison
+from nbrun.judge.checkers import KattisComparison, KattisValidator, TestlibChecker
 from nbrun.judge.comparison import compare_exact, compare_tokens
 from nbrun.judge.fusion import SandboxFusion
 from nbrun.judge.languages import CPP, CPP17, DEFAULT_LANGUAGES, PYTHON3, Language
 from nbrun.judge.local import LocalSandbox
 from nbrun.judge.reading import Problems, read_problems
 from nbrun.judge.rechecking import Rechecked, recheck
-from nbrun.judge.validators import KattisValidator, TestlibChecker
 
 __all__ = [
     "CPP",

@@ -1,25 +1,47 @@
 """Checkers decide whether an output is right: by a comparison, by a user's function, or by a program.
 
-Called by worker threads. The checkers of this module compare outputs themselves; those that are programs are in
-`nbrun.judge.validators`. The flags of `KattisComparison` are those of the problem package format
+Called by worker threads. The flags of `KattisComparison` are those of the problem package format
 (https://www.kattis.com/problem-package-format): `case_sensitive`, `space_change_sensitive`,
 `float_absolute_tolerance E`, `float_relative_tolerance E`, and `float_tolerance E` for both.
+
+A checker that is a program is compiled once and runs under limits in a box, as solutions do; one that crashes says
+nothing about the solution. Flags are appended to its arguments.
+
+    kind         called as                                       result
+    validator    validator input answer feedback/ < output       returns 42: accepted, 43: rejected; feedback/score.txt
+                                                                 or feedback/score_multiplier.txt
+    printed      checker input answer output                     prints a score: accepted from 1 on
+    testlib      checker input output answer                     returns 0: accepted; 1, 2, 4, 8: rejected; 7: points
+                                                                 (quitp); 16, 50 or 0 and more: partly correct (_pc)
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import select
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from nbrun.errors import JudgeError
+from nbrun.canonical import digest as digest_of
+from nbrun.canonical import key_text
+from nbrun.errors import InputError, JudgeError, NbrunError, NotSupportedError, ThreadLimitError
 from nbrun.judge.comparison import compare_tokens
+from nbrun.judge.languages import Language, lookup
 from nbrun.judge.problems.values import flags_of
-from nbrun.judge.sandbox.runner import ExitStatus
+from nbrun.judge.sandbox.programs import JudgeContext, launch, place, temporary_folder
+from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits, cores
+from nbrun.judge.sources import Source, read_item, source_of
+from nbrun.judge.supervisor import read_safely
+from nbrun.threads import start_thread
+from nbrun.tuning import TUNING
 
 #: `compare(expected, actual)`, or `compare(input, expected, actual)`.
 Compare = Callable[..., bool]
@@ -82,7 +104,7 @@ class ProgramRun(NamedTuple):
 
 
 class CheckerRunner(Protocol):
-    """Runs checkers that are programs; see `nbrun.judge.validators.ProgramRunner`."""
+    """Runs checkers that are programs; see `nbrun.judge.checkers.ProgramRunner`."""
 
     def run(self, item: Mapping[str, object], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
         """Run a program on an output; `{at}` in its arguments is replaced by the folder that holds the files."""
@@ -309,3 +331,421 @@ def _tolerance(name: str, text: str) -> float:
 
 def _bad_flags(what: str) -> JudgeError:
     return JudgeError(f"flags of the output comparison: {what}.", retriable=False)
+
+
+_NOTE_BYTES = 2000
+_KATTIS = {42: True, 43: False}
+_TESTLIB = {0: True, 1: False, 2: False, 4: False, 8: False}
+#: What testlib writes to stderr where it gives points: a share in hundredths (`_pc`), or the points (`quitp`).
+_PARTIAL = re.compile(r"\s*partially correct \((\d+)\)")
+_POINTS = re.compile(r"\s*points\s+([-+.\deE]+)")
+_POINTS_CODE = 7
+_RESOURCES = {"cpu": "time", "wall": "time", "memory": "memory", "files": "space for files", "processes": "processes"}
+_NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
+
+
+def _limits() -> Limits:
+    """Return the limits of a program that judges an output."""
+    return Limits(
+        time_limit_s=TUNING.validator_time_limit_s,
+        wall_limit_s=2 * TUNING.validator_time_limit_s + 1,
+        memory_limit_mb=TUNING.validator_memory_limit_mb,
+        output_limit_mb=64.0,
+    )
+
+
+class Conversation(NamedTuple):
+    """How a solution and a validator that talked to each other ended.
+
+    Attributes:
+        ending: how the solution ended.
+        result: what the validator decided.
+        validator_s: the CPU time that the validator used or waited for, while the solution may have waited for it.
+    """
+
+    ending: ExitStatus
+    result: CheckerResult
+    validator_s: float
+
+
+@dataclass(frozen=True)
+class ProgramRunner:
+    """Runs checkers that are programs, in a folder beside the streams of the test that they judge."""
+
+    context: JudgeContext
+    folder: Path
+    token: CancelToken
+
+    def run(self, item: Mapping[str, object], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
+        """Run a program on an output.
+
+        Raises:
+            JudgeError: it doesn't compile, or doesn't end.
+        """
+        slot = self.context.limiter.slot(check=self.token.check, owner=self.context)
+        with self.prepared(item, given, arguments) as start, slot:
+            return start(_limits(), {})
+
+    def _source(self, item: Mapping[str, object]) -> tuple[Language, Source]:
+        language = lookup(read_item(item).language, self.context.languages).language
+        return language, source_of(item, language)
+
+    def compile(self, item: Mapping[str, object]) -> None:
+        """Compile a program. What fails is ignored: it fails again, and is reported, when the program is first run."""
+        try:
+            with self.context.toolchain.program(*self._source(item), self.folder, self.token):
+                pass
+        except (NbrunError, OSError):
+            pass
+
+    def is_missing(self, item: Mapping[str, object]) -> bool:
+        """Return whether a program still has to be compiled, and can be."""
+        try:
+            return not self.context.toolchain.has_begun(*self._source(item))
+        except NbrunError:
+            return False
+
+    @contextmanager
+    def prepared(
+        self, item: Mapping[str, object], given: CheckerInput, arguments: Sequence[str]
+    ) -> Iterator[Callable[[Limits, Mapping[str, int]], ProgramRun]]:
+        """Compile a program and write its files; yield a function that runs it.
+
+        The function takes the limits, and descriptors that replace some of the program's streams.
+
+        Raises:
+            JudgeError: it doesn't compile.
+        """
+        language, source = self._source(item)
+        with (
+            temporary_folder("checker-", self.folder) as folder,
+            self.context.toolchain.program(language, source, folder, self.token) as program,
+        ):
+            compiled = program.compiled
+            if compiled is not None and compiled.return_code != 0:
+                raise JudgeError(f"the checker{name_of(item)} does not compile: {compiled.stderr}", retriable=False)
+            at = place(self.context, folder / "box")
+            for file, data in {"input": given.input, "answer": given.expected, "output": given.output}.items():
+                (at.work / file).write_bytes(data)
+                (at.work / file).chmod(0o644)
+            feedback = at.work / "feedback"
+            feedback.mkdir()
+            streams = {"stdin": at.work / "output", "stdout": folder / "out", "stderr": folder / "err"}
+            words = [part.replace("{at}", at.within) for part in arguments]
+
+            def start(limits: Limits, pipes: Mapping[str, int]) -> ProgramRun:
+                to: dict[str, Path | int] = {**streams, **pipes}
+                ending = launch(program, self.context, at, to, limits, self.token, words, [feedback], more=not pipes)
+                messages = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
+                note = b"\n".join(filter(None, messages)).decode("utf-8", "replace").strip()
+                score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
+                output = read_safely(folder / "out", _NOTE_BYTES).decode("utf-8", "replace")
+                multiplier = read_safely(feedback / "score_multiplier.txt", 100).decode("utf-8", "replace").strip()
+                return ProgramRun(ending, note, score, output, multiplier)
+
+            yield start
+
+
+@contextmanager
+def compiled_beside(checker: Checker, context: JudgeContext) -> Iterator[None]:
+    """Compile a checker's programs in threads while the block compiles a solution, unless that was begun before."""
+    runner = ProgramRunner(context, context.folder, context.token)
+    programs = checker.programs if isinstance(checker, _ProgramChecker) and cores() > 1 else ()
+    threads = []
+    try:
+        for item in filter(runner.is_missing, programs):
+            thread = threading.Thread(target=runner.compile, args=(item,), name="nbrun-judge-checker", daemon=True)
+            start_thread(thread)
+            threads.append(thread)
+    except ThreadLimitError:
+        pass  # they are compiled when they are first run
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def name_of(item: Mapping[str, object]) -> str:
+    """Return the name of a checker for a message, with a space before it; empty where it has none."""
+    name = item.get("name") or item.get("submission") or item.get("file")
+    return f" {str(name)[:80]}" if name else ""
+
+
+def lacks_memory(stderr: str) -> bool:
+    """Return whether a program says that it was refused memory."""
+    return any(sign in stderr for sign in _NO_MEMORY)
+
+
+def _failure(item: Mapping[str, object], run: ProgramRun, limits: Limits) -> JudgeError:
+    """Return the error for a checker that came to no conclusion: its name, and the resource that it ran out of."""
+    ending = run.ending
+    lacked = _RESOURCES.get(ending.cause or "")
+    if lacked is None and (ending.memory_mb > limits.memory_limit_mb or lacks_memory(run.note)):
+        lacked = "memory"
+    if lacked is None:
+        how = f"returned {ending.return_code}"
+    else:
+        most = {"time": f"{limits.time_limit_s:g} s", "memory": f"{limits.memory_limit_mb:g} MB"}.get(lacked, "")
+        how = f"exceeded its limit ({ending.cause}): it ran out of {lacked}" if ending.cause else f"ran out of {lacked}"
+        how += f" (it may use {most})" if most else ""
+    text = f"the checker{name_of(item)} {how}, which says nothing of the solution. {run.note}".rstrip()
+    return JudgeError(text, retriable=lacked == "time")
+
+
+class _ProgramChecker:
+    """What all kinds of checker programs share. Threads: any number; nothing in it changes."""
+
+    kind = ""
+    #: The files that it gets as arguments, in their order.
+    files: tuple[str, ...] = ()
+
+    def __init__(
+        self, programs: Sequence[Mapping[str, object]], flags: str | Sequence[str] = (), accepted_from: float = 1.0
+    ) -> None:
+        if not programs:
+            raise InputError(f"{type(self).__name__}: give it a program.")
+        if not math.isfinite(accepted_from):
+            raise InputError(f"{type(self).__name__}: accepted_from={accepted_from!r}; give a number of points.")
+        self.programs, self._flags, self._accepted_from = list(programs), tuple(flags_of(flags)), accepted_from
+
+    @property
+    def settings(self) -> object:
+        """The checker's kind, its flags and a digest of its sources."""
+        about = {self.kind: key_text(digest_of(self.programs)), "flags": list(self._flags)}
+        return about | ({"accepted_from": self._accepted_from} if self._accepted_from != 1 else {})
+
+    def _arguments(self, given: CheckerInput) -> list[str]:
+        return [*self.files, *self._flags, *given.flags]
+
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        """Return what one program decided; None where it came to no conclusion."""
+        raise NotImplementedError
+
+    def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
+        """Run the programs on an output; all of them must accept it.
+
+        Raises:
+            JudgeError: a program doesn't compile, or comes to no conclusion.
+            NotSupportedError: no program can be run here.
+        """
+        if runner is None:
+            raise NotSupportedError(f"a checker that is a program ({self.kind}) needs a LocalSandbox to run in.")
+        notes: list[str] = []
+        scores: list[float] = []
+        shares: list[float] = []
+        for item in self.programs:
+            run = runner.run(item, given, self._arguments(given))
+            result = self._concluded(item, run, _limits())
+            if not result.accepted:
+                return result
+            notes.append(result.note)
+            scores += [] if result.score is None else [result.score]
+            shares += [] if result.multiplier is None else [result.multiplier]
+        return CheckerResult(True, "\n".join(filter(None, notes)), min(scores, default=None), min(shares, default=None))
+
+    def _concluded(self, item: Mapping[str, object], run: ProgramRun, limits: Limits) -> CheckerResult:
+        """Return what one program decided.
+
+        Raises:
+            JudgeError: it came to no conclusion.
+        """
+        result = None if run.ending.cause is not None else self._result(run)
+        if result is None:
+            raise _failure(item, run, limits)
+        return result
+
+
+class KattisValidator(_ProgramChecker):
+    """An output validator of a Kattis or ICPC problem package.
+
+    Args:
+        programs: its sources as items, such as `[{"language": "CPP", "solution": "int main…"}]`; all must accept.
+        flags: its arguments; a test's own flags come after these.
+        accepted_from: not used; what it accepts is accepted, whatever score it writes.
+    """
+
+    kind = "validator"
+    files = ("{at}/input", "{at}/answer", "{at}/feedback" + os.sep)
+
+    def talk(
+        self, runner: ProgramRunner, given: CheckerInput, wall_limit_s: float, launch: Callable[[int, int], ExitStatus]
+    ) -> Conversation:
+        """Run the validator of an interactive problem beside a solution; the output of each is the other's input.
+
+        Args:
+            wall_limit_s: the solution's; the validator gets more, since it may have to wait for the solution.
+            launch: runs the solution to its end with these descriptors as stdin and stdout, and closes them.
+
+        Raises:
+            JudgeError: the validator came to no conclusion, or the machinery failed.
+        """
+        if len(self.programs) > 1:
+            raise NotSupportedError("an interactive problem with several validators is not supported.")
+        limits = _limits()
+        limits = replace(limits, wall_limit_s=max(limits.wall_limit_s, wall_limit_s + limits.time_limit_s))
+        program = self.programs[0]
+        with runner.prepared(program, given, self._arguments(given)) as start:
+            to_solution_read, to_solution_write = os.pipe()
+            to_validator_read, to_validator_write = os.pipe()
+            runs: list[ProgramRun] = []
+            errors: list[BaseException] = []
+
+            def validate() -> None:
+                try:
+                    runs.append(start(limits, {"stdin": to_validator_read, "stdout": to_solution_write}))
+                except BaseException as e:  # raised below, by the thread that waits for this one
+                    errors.append(e)
+
+            thread = threading.Thread(target=validate, name="nbrun-judge-validator", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                for fd in (to_solution_read, to_solution_write, to_validator_read, to_validator_write):
+                    os.close(fd)
+                raise
+            try:
+                with os.fdopen(os.dup(to_solution_read), "rb", buffering=0) as unread:
+                    ending = launch(to_solution_read, to_validator_write)
+                    _drain(unread.fileno(), thread)
+            finally:
+                thread.join()
+        if errors:
+            raise errors[0]
+        run = runs[0]
+        validator_s = run.ending.cpu_s + run.ending.delay_s
+        if ending.cause is not None and not ending.is_unheard:
+            # The solution was ended by a limit while the validator listened: what became of that doesn't count.
+            return Conversation(ending, self._result(run) or CheckerResult(False, run.note), validator_s)
+        return Conversation(ending, self._concluded(program, run, limits), validator_s)
+
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        accepted = _KATTIS.get(run.ending.return_code or 0)
+        if accepted is None:
+            return None
+        return CheckerResult(accepted, run.note, number_of(run.score), number_of(run.multiplier))
+
+
+class TestlibChecker(_ProgramChecker):
+    """A checker in C++ that keeps testlib's order of arguments and its exit codes.
+
+    Args:
+        source: the source, or the path of a file that holds it.
+        testlib: the path of the `testlib.h` that it includes (https://github.com/MikeMirzayanov/testlib).
+        files: further files that it includes: name -> text.
+        flags: arguments after the three files.
+        accepted_from: the score from which on an output is accepted, where the checker gives points: a hundredth of
+            what it gives by `_pc`, or the points that it gives by `quitp`. The score is in the test's record, and the
+            lowest score of all tests in the result.
+    """
+
+    __test__ = False  # pytest would take the name for a test
+    kind = "testlib"
+    files = ("{at}/input", "{at}/output", "{at}/answer")
+
+    def __init__(
+        self,
+        source: str | Path,
+        testlib: str | Path | None = None,
+        *,
+        files: Mapping[str, str] | None = None,
+        flags: str | Sequence[str] = (),
+        accepted_from: float = 1.0,
+    ) -> None:
+        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+        others = dict(files or {})
+        if testlib is not None:
+            others["testlib.h"] = Path(testlib).read_text(encoding="utf-8")
+        if "testlib.h" in text and "testlib.h" not in others:
+            raise NotSupportedError(
+                "the checker includes testlib.h, which doesn't come with nbrun: get it from "
+                "https://github.com/MikeMirzayanov/testlib and give its path: LocalSandbox(testlib='…/testlib.h'). "
+                'read_problems(…, on_bad="skip") leaves such problems out.'
+            )
+        name = source.name if isinstance(source, Path) else "(testlib)"
+        super().__init__([{"language": "CPP", "solution": text, "files": others, "name": name}], flags, accepted_from)
+
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        code = run.ending.return_code
+        if partial := _PARTIAL.match(run.note):  # its exit code depends on the share, and on testlib's version
+            return self._scored(int(partial[1]) / 100, run.note)
+        if code == _POINTS_CODE and (points := _POINTS.match(run.note)) and (score := number_of(points[1])) is not None:
+            return self._scored(score, run.note)
+        accepted = _TESTLIB.get(-1 if code is None else code)
+        return None if accepted is None else CheckerResult(accepted, run.note)
+
+    def _scored(self, score: float, note: str) -> CheckerResult:
+        return CheckerResult(score >= self._accepted_from, note, score)
+
+
+class PrintedScore(_ProgramChecker):
+    """A checker that prints its score: 1 for an output that is right, 0 for a wrong one (open-r1/codeforces).
+
+    Args:
+        programs: its source as an item, such as `[{"language": "PYTHON3", "solution": "import sys…"}]`.
+        accepted_from: the score from which on an output is accepted.
+    """
+
+    kind = "prints_score"
+    files = ("{at}/input", "{at}/answer", "{at}/output")
+
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        words = run.output.split()
+        if run.ending.return_code != 0 or not words:
+            return None
+        score = number_of({"true": "1", "false": "0"}.get(words[-1].lower(), words[-1]))
+        partial = score if score not in (0, 1) else None  # a plain verdict needs no score
+        return None if score is None else CheckerResult(score >= self._accepted_from, run.note, partial)
+
+
+def _drain(fd: int, thread: threading.Thread) -> None:
+    """Read what a validator still writes after its solution has ended, so that no broken pipe ends it.
+
+    A solution may end before it has read everything, and be accepted.
+    """
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while thread.is_alive():
+        if poller.poll(50) and not os.read(fd, 1 << 16):
+            return
+
+
+def checker_of(
+    problem: Mapping[str, Any], testlib: str | Path | None = None, accepted_from: float | None = None
+) -> Checker | Compare | None:
+    """Return the checker that a problem brings; None where it brings none.
+
+    A problem's `checker` is a checker, a function, a testlib checker's source, or a mapping: `{"type": "kattis",
+    "flags"}`, `{"type": "validator", "programs", "flags"}`, `{"type": "testlib", "source", "files", "flags"}`,
+    `{"type": "prints_score", "language", "source"}`.
+
+    Args:
+        accepted_from: the score from which on an output is accepted, where a checker gives points; None takes what the
+            problem says, or 1.
+
+    Raises:
+        NotSupportedError: it is of no known kind, or needs a testlib.h that wasn't given.
+    """
+    own = problem.get("checker")
+    if own is None or hasattr(own, "opinion") or callable(own):
+        return own
+    if isinstance(own, str):
+        if "main" not in own:
+            raise NotSupportedError(f"the problem's checker is {own[:80]!r}, which is no program in C++.")
+        own = {"type": "testlib", "source": own}
+    about: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
+    flags = about.get("flags") or ()
+    if accepted_from is None:
+        accepted_from = 1.0 if about.get("accepted_from") is None else float(about["accepted_from"])
+    match about.get("type"):
+        case "kattis":
+            return KattisComparison(flags)
+        case "validator":
+            return KattisValidator(about["programs"], flags)
+        case "prints_score":
+            program = {"language": about.get("language") or "PYTHON3", "solution": about["source"]}
+            return PrintedScore([program], accepted_from=accepted_from)
+        case "testlib":
+            files = about.get("files")
+            return TestlibChecker(about["source"], testlib, files=files, flags=flags, accepted_from=accepted_from)
+    raise NotSupportedError(f"the problem's checker is {str(own)[:80]!r}, of no kind that is known here.")

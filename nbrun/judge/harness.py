@@ -36,7 +36,7 @@ from nbrun.judge.comparison import TOLERANCE, as_bytes
 from nbrun.judge.languages import Language
 from nbrun.judge.problems.tests import PASSED
 from nbrun.judge.sources import Source
-from nbrun.judge.supervisor.folders import read_safely
+from nbrun.judge.supervisor import read_safely
 
 _MAIN = "nbrun_harness.py"
 _NOT_PYTHON_3 = ("PYTHON", "PYPY2")

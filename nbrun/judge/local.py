@@ -19,19 +19,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
-from nbrun.judge.checkers import DEFAULT, Checker, as_checker
+from nbrun.judge.checkers import DEFAULT, Checker, ProgramRunner, as_checker, checker_of, compiled_beside
 from nbrun.judge.expectations import Check
 from nbrun.judge.harness import exchange_of
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TIME_LIMIT_S, RecentProblems, no_solutions
 from nbrun.judge.problems.shapes import TEST_SETS
-from nbrun.judge.sandbox.concurrency import ROOM, ConcurrencyLimiter, is_busy
 from nbrun.judge.sandbox.isolation import MODES, TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, Isolation, SelfTest, probe
 from nbrun.judge.sandbox.programs import COMPILE_LIMITS, CompileCache, JudgeContext, Toolchain, temporary_folder
-from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
+from nbrun.judge.sandbox.runner import ROOM, CancelToken, ConcurrencyLimiter, Limits, Supervisor, is_busy
 from nbrun.judge.sources import read_item, source_of
-from nbrun.judge.validators import ProgramRunner, checker_of, compiled_beside
 from nbrun.model import Task
 from nbrun.samples import read_items
 

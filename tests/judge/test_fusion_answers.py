@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import LocalSandbox, SandboxFusion, read_problems
 from nbrun.judge.checkers import DEFAULT
-from nbrun.judge.fusion.answers import Fault, InvalidAnswer, JudgingRules, read_run, read_submit
 from nbrun.judge.fusion.connection import read_endpoints
+from nbrun.judge.fusion.protocol import Fault, InvalidAnswer, JudgingRules, read_run, read_submit
 from nbrun.model import Retry
 from nbrun.verdicts import Verdict
 

@@ -13,8 +13,7 @@ from judge_helpers import MODES, SUM, SUM_PY, task
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import KattisComparison, KattisValidator, LocalSandbox, TestlibChecker
-from nbrun.judge.checkers import CheckerInput
-from nbrun.judge.validators import checker_of
+from nbrun.judge.checkers import CheckerInput, checker_of
 
 FLAGS = [
     ("", "Yes no", "yes NO", True),

@@ -18,7 +18,7 @@ from judge_helpers import SUM_CPP, SUM_PY, task
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
-from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
+from nbrun.judge.sandbox.runner import ConcurrencyLimiter
 from nbrun.judge.supervisor.processes import descendants, run_delay_s
 from tests.waiting import until
 

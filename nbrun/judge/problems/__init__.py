@@ -7,7 +7,7 @@ Called by the thread that reads samples and by worker threads; pure functions, n
      "tests": [{"input": "1 2\\n", "output": "3\\n"}, …],
      "time_limit_s": 2.0 or None, "memory_limit_mb": 256.0 or None}
 
-Where the row has them, the problem also gets these keys: `checker` (see `nbrun.judge.validators.checker_of`),
+Where the row has them, the problem also gets these keys: `checker` (see `nbrun.judge.checkers.checker_of`),
 `output_limit_mb`, `time_limit_from` (see `nbrun.judge.local`), `not_supported` (why the problem can't be judged here),
 `expected_verdicts` (group -> the verdict of each of its items, or a list of acceptable verdicts), `expectations`
 (submission -> what must hold of its tests, see `nbrun.judge.expectations`), `stream_files`

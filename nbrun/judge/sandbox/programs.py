@@ -24,11 +24,10 @@ from typing import Any, NamedTuple
 
 from nbrun.errors import JudgeError, ThreadLimitError
 from nbrun.judge.languages import Language
-from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
 from nbrun.judge.sandbox.isolation import PROGRAM, WORK, Isolation, Mounts, readable
-from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits, Supervisor
+from nbrun.judge.sandbox.runner import CancelToken, ConcurrencyLimiter, ExitStatus, Limits, Supervisor
 from nbrun.judge.sources import Source
-from nbrun.judge.supervisor.folders import read_safely, remove_tree
+from nbrun.judge.supervisor import read_safely, remove_tree
 from nbrun.threads import start_thread
 
 #: For compilers. Sources of contests take a few seconds; one that takes all this is a compile bomb.

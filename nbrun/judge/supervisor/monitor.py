@@ -17,9 +17,8 @@ import socket
 import time
 from typing import Any
 
-from . import STARVED, processes
+from . import STARVED, folder_bytes, processes, remove_tree
 from .boxes import KINDS, PROGRAMS_AT_MOST, STREAMS, Box, BoxBuilder, Launch
-from .folders import folder_bytes, remove_tree
 
 _FOLDER_EVERY_S = 0.25
 _OPEN_FILES = 256
