@@ -51,9 +51,9 @@ class Console:
 
     def __init__(self, controls: RunControls, file: TextIO | None = None, output: RunOutput | None = None) -> None:
         self._controls, file = controls, sys.stderr if file is None else file
-        self._view = _Bars(file) if _is_terminal(file) else _Lines(file)
+        self._view = Bars(file) if _is_terminal(file) else Lines(file)
         self._output = output
-        if output is not None and isinstance(self._view, _Bars):
+        if output is not None and isinstance(self._view, Bars):
             output.sink = self._view.print
         self._closing = threading.Event()
         self._lock = threading.Lock()  # protects _finished, so that the end is drawn once
@@ -115,7 +115,7 @@ class _Line(NamedTuple):
     text: str
 
 
-class _Bars:
+class Bars:
     """tqdm's bars: all tasks on top, then a line of words, then samples at work."""
 
     def __init__(self, file: TextIO) -> None:
@@ -226,7 +226,7 @@ class _Bars:
             bar.refresh()
 
 
-class _Lines:
+class Lines:
     """A line every ten seconds, for logs."""
 
     def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:

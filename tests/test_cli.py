@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,70 +15,26 @@ from pathlib import Path
 import pytest
 
 import nbrun
+from tests.terminals import ENV, Terminal
+from tests.waiting import DEADLINE_S
 
-ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "nbrun.cli"]
-ENV = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}
-#: Makes stdin the controlling terminal, so that its Ctrl-C is the real one, and becomes the command. The tests may run
-#: as a shell's background job, which ignores Ctrl-C; its children would ignore it, too.
-IN_TERMINAL = """import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])"""
-DEADLINE_S = 120
+COMMAND = ["-m", "nbrun.cli"]
 
 
-class Terminal:
-    """A terminal of 80 columns in which one command runs. A thread collects the output."""
-
-    def __init__(self, *args: str, cwd: Path) -> None:
-        self._master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        command = [sys.executable, "-c", IN_TERMINAL, *COMMAND, *args]
-        self.began = time.monotonic()
-        self.child = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=ENV, start_new_session=True
-        )
-        os.close(slave)
-        self._shown = bytearray()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._master, 65536)
-            except OSError:  # the last process with this terminal has ended
-                break
-            if not data:
-                break
-            self._shown += data
-
-    @property
-    def text(self) -> str:
-        return bytes(self._shown).decode(errors="replace").replace("\r\n", "\n")
-
-    def press_ctrl_c(self) -> None:
-        os.write(self._master, b"\x03")
-
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert self.child.poll() is None, self.text[-2000:]
-            assert time.monotonic() < end, self.text[-2000:]
-            time.sleep(0.02)
-
-    def end(self) -> int:
-        code = self.child.wait(DEADLINE_S)
-        self.took_s = time.monotonic() - self.began
-        self._reader.join(60)
-        os.close(self._master)
-        return code
+def of_the_demo(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that looks at the fixture `demo`, which takes long."""
+    return pytest.mark.needs("g++")(pytest.mark.long(test))  # type: ignore[no-any-return]
 
 
 def command(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *args], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        [sys.executable, *COMMAND, *args],
+        cwd=cwd,
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
     )
 
 
@@ -101,7 +53,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Terminal]
     seen, kept = [], []
     for stop in (Terminal.press_ctrl_c, lambda t: t.child.send_signal(signal.SIGKILL), None):
         before = done(folder)
-        terminal = Terminal("demo", cwd=folder)
+        terminal = Terminal(*COMMAND, "demo", cwd=folder)
         seen.append(terminal)
         kept.append(before)
         if stop is not None:
@@ -111,8 +63,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Terminal]
     return folder, seen, kept
 
 
-@pytest.mark.needs("g++")
-@pytest.mark.long
+@of_the_demo
 def test_bars_move_in_a_terminal(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     first = demo[1][0].text
     assert re.search(r"\d+%\|.*\| \d+/126 ", first), "a bar for all"
@@ -120,8 +71,7 @@ def test_bars_move_in_a_terminal(demo: tuple[Path, list[Terminal], list[int]]) -
     assert "Accepted" in first
 
 
-@pytest.mark.needs("g++")
-@pytest.mark.long
+@of_the_demo
 def test_ctrl_c_stops_it_and_the_last_line_says_how_to_continue(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     terminal = demo[1][0]
     assert terminal.child.returncode == 130
@@ -130,8 +80,7 @@ def test_ctrl_c_stops_it_and_the_last_line_says_how_to_continue(demo: tuple[Path
     assert "of 126 tasks. Start it again to go on with what is missing." in last
 
 
-@pytest.mark.needs("g++")
-@pytest.mark.long
+@of_the_demo
 def test_the_same_command_continues_and_says_how_much_it_kept(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     folder, seen, kept = demo
     assert kept[0] == 0
@@ -145,8 +94,7 @@ def test_the_same_command_continues_and_says_how_much_it_kept(demo: tuple[Path, 
     assert df["run_id"].nunique() == 3, "each run's results are still there"
 
 
-@pytest.mark.needs("g++")
-@pytest.mark.long
+@of_the_demo
 def test_it_ends_with_how_to_load_the_results_and_their_rates(
     demo: tuple[Path, list[Terminal], list[int]],
 ) -> None:
@@ -163,8 +111,7 @@ def test_it_ends_with_how_to_load_the_results_and_their_rates(
     assert str(folder / "nbrun-demo") in line
 
 
-@pytest.mark.needs("g++")
-@pytest.mark.long
+@of_the_demo
 def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     """It takes less than a second, or no longer than two commands that only read, if the machine is busy."""
     folder = demo[0]
@@ -174,7 +121,7 @@ def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]])
         began = time.monotonic()
         command("rates", "nbrun-demo", cwd=folder)
         reading_s = time.monotonic() - began
-        terminal = Terminal("demo", cwd=folder)
+        terminal = Terminal(*COMMAND, "demo", cwd=folder)
         assert terminal.end() == 0
         assert "126 results of earlier runs are kept" in terminal.text
         times.append((terminal.took_s, max(1.0, 2 * reading_s)))
@@ -184,8 +131,7 @@ def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]])
     assert files == {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
 
 
-@pytest.mark.needs("g++")
-@pytest.mark.long
+@of_the_demo
 def test_status_and_rates_print_text_and_json(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     folder = demo[0]
     assert re.search(r"^done +126$", command("status", "nbrun-demo", cwd=folder).stdout, re.M)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import re
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +13,8 @@ import pytest
 from nbrun import console
 from nbrun.model import Progress, State
 from nbrun.progress import ProgressTracker
+from tests.terminals import Terminal, screen
+from tests.waiting import until
 
 
 class Run:
@@ -52,7 +50,7 @@ class Run:
             assert self.looked.acquire(timeout=60)
 
 
-class Terminal(io.StringIO):
+class Tty(io.StringIO):
     def isatty(self) -> bool:
         return True
 
@@ -64,9 +62,8 @@ class Clock:
         return self.now
 
 
-def wait_for_end(shown: console.Console) -> None:
-    shown._thread.join(60)
-    assert not shown._thread.is_alive()
+def wait_for_end() -> None:
+    until(lambda: not any(thread.name == "nbrun-console" for thread in threading.enumerate()), "the view has ended")
 
 
 def test_the_view_ends_with_the_run_and_prints_how_it_ended() -> None:
@@ -75,7 +72,7 @@ def test_the_view_ends_with_the_run_and_prints_how_it_ended() -> None:
     run.look()
     run.end(*["Accepted"] * 9, None)
     run.state = State.DONE
-    wait_for_end(shown)
+    wait_for_end()
     shown.close()
     assert file.getvalue() == (
         "Done: 9 of 10 tasks, 1 error in 0 s. Start it again to retry the errors. "
@@ -85,7 +82,7 @@ def test_the_view_ends_with_the_run_and_prints_how_it_ended() -> None:
 
 def test_a_log_gets_a_line_every_ten_seconds_without_control_characters() -> None:
     run, file, clock = Run(), io.StringIO(), Clock()
-    lines = console._Lines(file, clock)
+    lines = console.Lines(file, clock)
     for second in range(0, 185, 5):
         clock.now = second
         lines.draw(run.progress)
@@ -113,20 +110,20 @@ def test_a_stream_that_can_only_encode_ascii_gets_ascii() -> None:
     run = Run()
     run.message = "Sample «α»"
     file = io.TextIOWrapper(raw, "ascii", write_through=True)
-    console._Lines(file).draw(run.progress)
+    console.Lines(file).draw(run.progress)
     assert b"Sample ?" in raw.getvalue()
 
 
 @pytest.mark.parametrize("total", [10, None])
 def test_bars_in_a_terminal(total: int | None) -> None:
-    run, file = Run(total), Terminal()
-    shown = console.Console(run, file)
+    run, file = Run(total), Tty()
+    console.Console(run, file)
     run.look()
     run.end("Accepted", "WrongAnswer", None)
     run.look()
     run.at_work = {}
     run.state = State.STOPPED
-    wait_for_end(shown)
+    wait_for_end()
     text = file.getvalue()
     assert "Accepted 1, WrongAnswer 1" in text
     assert "errors=1" in text
@@ -136,13 +133,13 @@ def test_bars_in_a_terminal(total: int | None) -> None:
 
 
 def test_two_runs_at_the_same_time_have_separate_lines() -> None:
-    file = Terminal()
+    file = Tty()
     runs = [Run(), Run()]
-    views = [console._Bars(file) for _ in runs]
+    views = [console.Bars(file) for _ in runs]
     for view, run in zip(views, runs, strict=True):
         view.draw(run.progress)
-    lines = [abs(bar.pos) for view in views for bar in (view._all, view._words, *view._samples)]
-    assert len(set(lines)) == len(lines), lines
+    shown = [line for line in screen(file.getvalue()) if line]
+    assert [line.split()[0] for line in shown] == ["out:", "out:", "p", "p"], shown
     runs[0].state = State.DONE
     views[0].end(runs[0].progress)
     views[1].draw(runs[1].progress)
@@ -159,7 +156,7 @@ def test_close_draws_the_current_state_of_a_run_that_continues() -> None:
     run.end("Accepted")
     shown.close()
     shown.close()
-    assert not shown._thread.is_alive()
+    wait_for_end()
     assert file.getvalue().startswith("Running: 1 of 10 tasks")
     assert len(file.getvalue().splitlines()) == 1
 
@@ -173,17 +170,17 @@ def test_a_closed_pipe_does_not_affect_the_run() -> None:
     shown = console.Console(run, Gone())
     run.look()
     run.state = State.DONE
-    wait_for_end(shown)
+    wait_for_end()
     shown.close()
 
 
 def test_no_thread_is_left() -> None:
     before = set(threading.enumerate())
     run = Run()
-    shown = console.Console(run, Terminal())
+    console.Console(run, Tty())
     run.look()
     run.state = State.DONE
-    wait_for_end(shown)
+    wait_for_end()
     assert set(threading.enumerate()) <= before
 
 
@@ -228,30 +225,14 @@ asyncio.run(main())
 
 
 def in_terminal(script: str, folder: Path, *, interrupt: bool = False) -> tuple[str, int]:
-    """Run a script with a terminal as its three streams; return its output and its exit code."""
-    ours, theirs = pty.openpty()
+    """Run a script in a terminal, interrupted once it is ready; return its output and its exit code."""
     (folder / "script.py").write_text(script)
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, "script.py"], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs,
-        start_new_session=True,
-    )  # fmt: skip
-    os.close(theirs)
-    hangs = threading.Timer(60, process.kill)
-    hangs.start()
-    text = b""
-    try:
-        while data := os.read(ours, 65536):
-            text += data
-            if interrupt and b"ready" in text:
-                interrupt = False
-                process.send_signal(signal.SIGINT)
-    except OSError:  # Linux: the other side is closed
-        pass
-    os.close(ours)
-    code = process.wait(60)
-    hangs.cancel()
-    return text.decode(), code
+    terminal = Terminal("script.py", cwd=folder)
+    if interrupt:
+        terminal.wait_until(lambda: "ready" in terminal.text)
+        terminal.child.send_signal(signal.SIGINT)
+    code = terminal.end()
+    return terminal.text, code
 
 
 def test_output_of_tasks_is_above_the_bars_of_all_runs_and_each_run_prints_its_end(tmp_path: Path) -> None:
@@ -259,7 +240,7 @@ def test_output_of_tasks_is_above_the_bars_of_all_runs_and_each_run_prints_its_e
     assert code == 0, text
     for i in range(6):
         for line in (f"line of {i}", f"error of {i}", f"WARNING:root:warning of {i}"):
-            assert len(re.findall(rf"(?:^|[\r\n]|\x1b\[A){line}\r\n", text)) == 2, f"{line}, on a line of its own"
+            assert len(re.findall(rf"(?:^|[\r\n]|\x1b\[A){line}\n", text)) == 2, f"{line}, on a line of its own"
     assert text.count("Done: 6 of 6 tasks") == 2
 
 
