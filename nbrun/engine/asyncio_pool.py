@@ -22,7 +22,7 @@ from nbrun.engine.completions import (
     complete,
     timeout_error,
 )
-from nbrun.engine.task_queue import SampleWork
+from nbrun.engine.state import SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task

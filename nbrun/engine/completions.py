@@ -17,8 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from nbrun.engine.run_state import FailureDetector
-from nbrun.engine.task_queue import SampleWork
+from nbrun.engine.state import FailureDetector, SampleWork
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, UnstorableError
 from nbrun.formatting import time_text
 from nbrun.model import CancelFlag, ErrorNote, Record, ResultSink, Retry, RetryPolicy, SampleTasks, Task

@@ -19,9 +19,7 @@ from typing import Any
 
 from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.outlook import Outlook
-from nbrun.engine.run_state import FailureDetector, RunState, trouble_of
-from nbrun.engine.start_gate import StartGate
-from nbrun.engine.task_queue import Item, SampleWork, Taken, TaskQueue
+from nbrun.engine.state import FailureDetector, Item, RunState, SampleWork, StartGate, Taken, TaskQueue, trouble_of
 from nbrun.engine.worker_pool import TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task

@@ -25,7 +25,7 @@ from nbrun.engine.completions import (
     stack_of,
     timeout_error,
 )
-from nbrun.engine.task_queue import Item, SampleWork
+from nbrun.engine.state import Item, SampleWork
 from nbrun.engine.worker_pool import TaskSource, WorkerPool, serve
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted

@@ -11,9 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nbrun.engine.completions import CompletionTarget
-from nbrun.engine.run_state import RunState
-from nbrun.engine.start_gate import StartGate
-from nbrun.engine.task_queue import Item, SampleWork, Taken, TaskQueue
+from nbrun.engine.state import Item, RunState, SampleWork, StartGate, Taken, TaskQueue
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import SinkClosedError, Task
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
-from nbrun.engine.task_queue import SampleWork
+from nbrun.engine.state import SampleWork
 from nbrun.errors import (
     InputError,
     NbrunError,

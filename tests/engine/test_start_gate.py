@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from nbrun.engine.start_gate import StartGate
+from nbrun.engine.state import StartGate
 
 
 def test_the_end_of_a_hold_is_reported_once_by_whichever_call_notices_it_first() -> None:

@@ -26,7 +26,7 @@ from nbrun.engine.completions import CompletedTasks, add_failure, after_exceptio
 from nbrun.engine.executor.handle import ExecutorHandle, takes_kernel_along
 from nbrun.engine.executor.payload import ChunkSizer, Payload
 from nbrun.engine.executor.worker import DONE, RETRY, WHOLE, ErrorRow, RetryRow, Row
-from nbrun.engine.task_queue import Item, SampleWork
+from nbrun.engine.state import Item, SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
 from nbrun.formatting import duration_text

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from nbrun.engine.executor.worker import RemoteFunction, SamplePart, TaskPart
-from nbrun.engine.task_queue import Item, SampleWork
+from nbrun.engine.state import Item, SampleWork
 from nbrun.errors import InputError
 from nbrun.model import Task
 
