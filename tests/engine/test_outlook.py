@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.outlook import find_long
+from nbrun.engine.scheduler import find_long
 from tests.engine.backends import Backend, open_backend
 from tests.waiting import until
 
