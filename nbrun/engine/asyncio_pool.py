@@ -13,17 +13,18 @@ import time
 from functools import partial
 from typing import Any
 
-from nbrun.engine.completions import (
+from nbrun.engine.state import SampleWork
+from nbrun.engine.worker_pool import (
     CompletedTasks,
     Failure,
+    SingleThreadPool,
+    TaskSource,
     add_failure,
     after_exception,
     as_mapping,
     complete,
     timeout_error,
 )
-from nbrun.engine.state import SampleWork
-from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task
 from nbrun.output import Writer, set_writer

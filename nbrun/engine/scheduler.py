@@ -17,9 +17,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.state import FailureDetector, Item, RunState, SampleWork, StartGate, Taken, TaskQueue, trouble_of
-from nbrun.engine.worker_pool import TaskSource, WorkerPool
+from nbrun.engine.worker_pool import CompletionQueue, TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted, duration_text
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task, TaskSummary

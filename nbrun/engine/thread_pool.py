@@ -16,17 +16,19 @@ import threading
 import time
 from collections import deque
 
-from nbrun.engine.completions import (
+from nbrun.engine.state import Item, SampleWork
+from nbrun.engine.worker_pool import (
     CompletedTasks,
+    TaskSource,
+    WorkerPool,
     after_exception,
     as_mapping,
     complete,
     complete_failure,
+    serve,
     stack_of,
     timeout_error,
 )
-from nbrun.engine.state import Item, SampleWork
-from nbrun.engine.worker_pool import TaskSource, WorkerPool, serve
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted
 from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedError, Task

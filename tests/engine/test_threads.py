@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.completions import CompletionQueue
+from nbrun.engine.worker_pool import CompletionQueue
 from nbrun.model import CancelFlag, first_attempt
 from nbrun.progress import ProgressTracker
 from tests.views import controls_of

@@ -22,12 +22,19 @@ from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import Any
 
-from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete, complete_failure
 from nbrun.engine.executor.handle import ExecutorHandle, takes_kernel_along
 from nbrun.engine.executor.payload import ChunkSizer, Payload
 from nbrun.engine.executor.worker import DONE, RETRY, WHOLE, ErrorRow, RetryRow, Row
 from nbrun.engine.state import Item, SampleWork
-from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
+from nbrun.engine.worker_pool import (
+    CompletedTasks,
+    SingleThreadPool,
+    TaskSource,
+    add_failure,
+    after_exception,
+    complete,
+    complete_failure,
+)
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
 from nbrun.formatting import duration_text
 from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, SampleTasks, Task

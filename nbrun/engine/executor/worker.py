@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from nbrun import output
-from nbrun.engine.completions import as_mapping, format_error, message_of, stack_of
+from nbrun.engine.worker_pool import as_mapping, format_error, message_of, stack_of
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
 from nbrun.model import RemoteEncoder, Retry, Task
 from nbrun.output import RunOutput, TaskOutput, WorkerOutput
