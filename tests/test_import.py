@@ -47,7 +47,7 @@ def test_the_package_loads_what_starts_a_run_and_no_reader_of_frames() -> None:
         "nbrun.judge",
         "nbrun.plots",
         "nbrun.tools",
-        "nbrun.engine.executor",
+        "nbrun.engine.executor_pool",
         "nbrun.session.watching",
     )
     assert not [name for name in loaded if name.startswith(others)]

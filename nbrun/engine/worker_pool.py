@@ -1,8 +1,8 @@
 """What the pools of workers share: the two sides of a pool, and what happens to a task that has ended.
 
 `WorkerPool` is what the scheduler calls and `TaskSource` what a pool calls. There are three pools: threads
-(thread_pool.py), an event loop (asyncio_pool.py) and an executor (executor/). Whatever ran a task, its result is saved,
-or it is tried again, or it becomes an error entry.
+(thread_pool.py), an event loop (asyncio_pool.py) and an executor (executor_pool.py). Whichever ran a task, its result
+is saved, or it is tried again, or it becomes an error entry.
 
 With hundreds of threads and tasks of some milliseconds, a worker that took the locks of tracker, sink and scheduler for
 each of its results would wait for the others there, and each wait costs two switches of threads, more than the work

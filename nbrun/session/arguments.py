@@ -37,7 +37,7 @@ from nbrun.texts import id_text
 from nbrun.version import __version__
 
 if TYPE_CHECKING:
-    from nbrun.engine.executor import ExecutorBackend
+    from nbrun.engine.executor_pool import ExecutorBackend
 
 # ---- arguments with a plain value
 
@@ -361,7 +361,7 @@ class Launch:
         """
         if self.executor is None:
             return None
-        from nbrun.engine.executor import ExecutorBackend  # few runs have an executor
+        from nbrun.engine.executor_pool import ExecutorBackend  # few runs have an executor
 
         left_out = (self.reader.groups or {}).values()
         backend = ExecutorBackend(self.fn, self.executor, self._policy, RemoteEncoder(), left_out)

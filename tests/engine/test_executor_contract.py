@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executor.payload import ChunkSizer
+from nbrun.engine.executor_pool import ChunkSizer
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import Backend
 from tests.waiting import until

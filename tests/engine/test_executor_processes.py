@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executor import handle
+from nbrun.engine import executor_handle as handle
 from tests.engine.backends import Backend, is_gone, kind_param, process_pool
 from tests.storage.test_ends import Kernel
 from tests.waiting import until

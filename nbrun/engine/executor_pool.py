@@ -1,4 +1,7 @@
-"""The worker pool of an executor: one thread sends chunks of tasks and processes their results.
+"""Tasks in any concurrent.futures.Executor: process pools, loky, Dask, MPI; saving stays in the kernel.
+
+`ExecutorBackend` is the value of `start(executor=…)`, checked before anything is written; it takes fn's place in the
+engine. `Dispatcher` is the worker pool: one thread sends chunks of tasks and processes their results.
 
 Up to two chunks per slot are in the executor: one runs and one waits. A callback puts each finished future into a
 queue, so no list of futures is polled, and there is one future for each chunk, not for each task. `LostWorkers` decides
@@ -18,13 +21,20 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import Any
 
-from nbrun.engine.executor.handle import ExecutorHandle, takes_kernel_along
-from nbrun.engine.executor.payload import ChunkSizer, Payload
-from nbrun.engine.executor.worker import DONE, RETRY, WHOLE, ErrorRow, RetryRow, Row
+from nbrun.engine.executor_handle import (
+    ExecutorHandle,
+    Payload,
+    is_executor,
+    is_thread,
+    make,
+    shutdown_notice,
+    takes_kernel_along,
+)
+from nbrun.engine.executor_worker import DONE, RETRY, WHOLE, ErrorRow, RemoteFunction, RetryRow, Row
 from nbrun.engine.state import Item, SampleWork
 from nbrun.engine.worker_pool import (
     CompletedTasks,
@@ -37,13 +47,86 @@ from nbrun.engine.worker_pool import (
 )
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
 from nbrun.formatting import duration_text
-from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, SampleTasks, Task
+from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, RetryPolicy, SampleTasks, Task
 from nbrun.output import TaskOutput
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 
+
+class ExecutorBackend:
+    """The user's function, run in an executor.
+
+    Args:
+        fn: the user's function.
+        executor: an Executor, or a function without arguments that makes one.
+        policy: says which exceptions are not tried again.
+        encoder: encodes results in the workers.
+        left_out: the keys of a sample that hold its items, which need not be sent with each chunk.
+
+    Raises:
+        InputError: it is no executor, it forks, fn can't be pickled, or its workers can't run nbrun's calls.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Task], object],
+        executor: Any,
+        policy: RetryPolicy,
+        encoder: RemoteEncoder,
+        left_out: Iterable[str] = (),
+    ) -> None:
+        self._fn = fn
+        factory = None if is_executor(executor) else executor
+        first = executor if factory is None else make(factory)
+        self._handle = ExecutorHandle(first, factory)
+        self._dispatcher: Dispatcher | None = None
+        try:
+            self._payload = Payload(
+                RemoteFunction(fn, policy.never, encoder), frozenset(left_out), packs=not is_thread(first)
+            )
+            self._handle.check(self._payload)
+        except BaseException:
+            self._handle.close(kill=True)
+            raise
+
+    @property
+    def digest(self) -> str:
+        """The key under which workers cache the function."""
+        return self._payload.digest
+
+    def pool(self, scheduler: TaskSource) -> Dispatcher:
+        """Return the worker pool that runs the tasks in the executor."""
+        self._dispatcher = Dispatcher(scheduler, self._payload, self._handle)
+        return self._dispatcher
+
+    def shutdown_notice(self) -> str:
+        """Return what happens to running tasks when the interpreter ends; "" if that was shown before."""
+        return shutdown_notice(self._handle.executor, self._handle.is_owned)
+
+    def drain(self, timeout_s: float) -> None:
+        """At exit, wait until the sink has all results that came back; at most `timeout_s` seconds."""
+        if self._dispatcher is not None:
+            self._dispatcher.drain(timeout_s)
+
+    def __call__(self, task: Task) -> Any:
+        """Call fn in the kernel itself. Only a judge's `again` needs this."""
+        return self._fn(task)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("again", "again_verdicts", "health", "is_available"):  # answered in the kernel
+            return getattr(self._fn, name)
+        raise AttributeError(name)
+
+    def close(self) -> None:
+        """Close an executor that nbrun made, without waiting, at the end of the run; the user's own stays open."""
+        self._handle.close(kill=self._dispatcher is not None and bool(self._dispatcher.out))
+        close = getattr(self._fn, "close", None)
+        if callable(close):
+            close()
+
+
 #: The chunks in the executor hold at most this many bytes, unless there is only one.
-MOST_BYTES = 64 << 20
+MOST_BYTES_OUT = 64 << 20
 
 
 class Dispatcher(SingleThreadPool):
@@ -171,7 +254,7 @@ class Dispatcher(SingleThreadPool):
         per_slot = self._chunk_sizer.chunks_a_slot if (self.handle.width or 0) <= target_workers else 1
         if self.scheduler.gate.is_active:  # what is sent must start at once
             per_slot = 1
-        return len(self.out) < per_slot * target_workers and (not self.out or self._bytes < MOST_BYTES)
+        return len(self.out) < per_slot * target_workers and (not self.out or self._bytes < MOST_BYTES_OUT)
 
     def _pick(self) -> Chunk | None:
         """Return the next chunk to send, or None if none may be sent now."""
@@ -309,6 +392,61 @@ class Dispatcher(SingleThreadPool):
                     self._bytes -= self.out.pop(token).size
             except Exception:  # some executors' cancel() raises
                 continue
+
+
+#: A chunk should take TARGET_S. Tasks that take ALONE_S or more are sent one by one. MOST_TASKS and MOST_BYTES bound a
+#: chunk.
+TARGET_S, ALONE_S, MOST_TASKS, MOST_BYTES = 0.1, 0.05, 256, 1 << 20
+#: The last tasks of a run are shared evenly among the slots, but not in chunks shorter than this.
+LEAST_S = 0.01
+#: If tasks take this long on average, a second chunk that waits in the executor gains nothing: each slot gets one.
+LONG_S = 1.0
+
+
+class ChunkSizer:
+    """Chooses the size of chunks from the durations and bytes of those that came back.
+
+    Example:
+        >>> sizing = ChunkSizer()
+        >>> sizing.size(1000, 8), sizing.came_back(1, 1, 0.001, 100), sizing.size(1000, 8)
+        (1, None, 2)
+    """
+
+    def __init__(self) -> None:
+        self._most = 1  # twice what the last whole chunk held
+        self.mean_s: float | None = None  # of a task; None until one came back
+        self._mean_bytes = 0.0
+        self.longest_s = 0.0
+
+    def size(self, ready: int, slots: int) -> int:
+        """Return how many of the `ready` tasks the next chunk should hold."""
+        if self.mean_s is None or self.mean_s >= ALONE_S:
+            return 1
+        short = max(self.mean_s, 1e-6)
+        most = min(self._most, MOST_TASKS, int(TARGET_S / short), int(MOST_BYTES / max(self._mean_bytes, 1.0)))
+        share = max(-(-ready // (2 * slots)), int(LEAST_S / short))
+        return max(1, min(most, share))
+
+    def came_back(self, sent: int, begun: int, took_s: float, size_bytes: int, longest_s: float = 0.0) -> None:
+        """Record a chunk of `sent` tasks of which `begun` ran, in `took_s`; `size_bytes` went out and came back."""
+        if not begun:
+            return
+        mean_s = took_s / begun
+        weight = 0.5 if self.mean_s is not None else 1.0
+        self.mean_s = mean_s if self.mean_s is None else self.mean_s + weight * (mean_s - self.mean_s)
+        self._mean_bytes += weight * (size_bytes / begun - self._mean_bytes)
+        self.longest_s = max(self.longest_s, longest_s or mean_s)
+        if begun == sent:
+            self._most = max(self._most, min(2 * sent, MOST_TASKS))
+        else:
+            self._most = begun
+
+    @property
+    def chunks_a_slot(self) -> int:
+        """How many chunks a slot gets: one that runs and, once chunks have their final size, one that waits."""
+        if self.mean_s is None or self.mean_s >= LONG_S:
+            return 1
+        return 2 if self._most >= min(MOST_TASKS, TARGET_S / max(self.mean_s, 1e-6)) or self.mean_s >= ALONE_S else 1
 
 
 #: The most tasks of a chunk that is recorded as running: a slot of the in-flight record holds no more.
