@@ -25,13 +25,16 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NotSupportedError
 from nbrun.judge.problems.shapes import (
     CARRIED,
+    ID_COLUMNS,
+    NEEDED_COLUMNS,
     SHAPES,
     SOLUTIONS,
     STATEMENTS,
@@ -43,7 +46,7 @@ from nbrun.judge.problems.shapes import (
 )
 from nbrun.judge.problems.solutions import are_submissions
 from nbrun.judge.problems.tests import Tests, extras_of, read_tests
-from nbrun.judge.problems.values import is_missing, limits_of, plain
+from nbrun.judge.problems.values import cells_of, first, is_missing, limits_of, plain, whole
 
 #: For problems without a limit (real rows also hold null or 0).
 TIME_LIMIT_S = 2.0
@@ -57,7 +60,6 @@ _STANDARD = frozenset({"", "-", "stdin", "stdout", "standard input", "standard o
 #: What reading a value of an unexpected type raises.
 _UNEXPECTED = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _SHOWN = 20  # how many columns an error lists
-_BINARY = frozenset({bytes, bytearray, memoryview})
 
 #: A user's function that converts a row to any known shape, or returns None to leave it out.
 Adapter = Callable[[Mapping[str, object]], Mapping[str, object] | None]
@@ -94,8 +96,7 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
     kept = {key: row[key] for key in keep if key in row}
     if is_normal(row):
         return Read(_checked(row, tests) | kept, True)
-    if not _BINARY.isdisjoint(map(type, row.values())):  # a file's columns may have the type binary
-        row = {name: _as_text(value) for name, value in row.items()}
+    row = {name: _as_text(value) for name, value in row.items()}  # a file's columns may have the type binary
     shape = _shape_for(row, tests)
     try:
         problem, has_own_id = _read_as(shape, row, tests)
@@ -117,7 +118,7 @@ def _read_as(shape: Shape, row: Mapping[str, object], tests: Sequence[str]) -> R
     draft = shape.read(row)
     name = draft.fields.pop("id", None)
     if is_missing(name):
-        name = own_id(row, shape)
+        name = own_id(row, shape.ids)
     problem: dict[str, object] = {"id": made_id(row, shape) if name is None else name, **draft.fields}
     _read_sets(problem, draft, tests)
     if "stream_files" in problem:
@@ -150,17 +151,14 @@ def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -
     Raises:
         ValueError: a set can't be read, or there is no test at all.
     """
-    found: list[dict[str, object]] = []
-    problem["tests"] = found
-    asked: list[str] = []
+    found: dict[str, Tests] = {}
     for name in dict.fromkeys((*_ALWAYS, *tests)):
         if (read := _read_set(draft, name)) is not None:
-            asked.append(draft.columns.get(name, name))
-            _add(problem, found, read, asked[-1])
-    if not found and not problem.get("not_supported"):
-        counted = ", ".join(f"{column}: 0" for column in asked) or "none of the sets that were asked for"
-        columns = (draft.columns.get(name, name) for name in draft.sets)
-        unread = ", ".join(column for column in columns if column not in asked)
+            found[draft.columns.get(name, name)] = read
+    _add_tests(problem, found)
+    if not problem["tests"] and not problem.get("not_supported"):
+        counted = ", ".join(f"{column}: 0" for column in found) or "none of the sets that were asked for"
+        unread = ", ".join(column for name in draft.sets if (column := draft.columns.get(name, name)) not in found)
         more = f"; it has {unread}, which tests= leaves out" if unread else ""
         raise ValueError(f"it has no test ({counted}){more}")
 
@@ -174,14 +172,15 @@ def _read_set(draft: Draft, name: str) -> Tests | None:
     return read_tests(draft.row[name], name, draft.function)
 
 
-def _add(problem: dict[str, object], found: list[dict[str, object]], read: Tests, name: str) -> None:
-    if not read.tests:
-        return
-    before = Tests(found, problem.get("harness")) if found else Tests([], read.harness)  # type: ignore[arg-type]  # ours
-    together = before.joined(read, name)
-    if together.harness is not None:
-        problem["harness"] = together.harness
-    found[:] = together.tests
+def _add_tests(problem: dict[str, object], sets: Mapping[str, Tests]) -> None:
+    """Add the tests of sets, by the names of their columns, to a problem; they must be of one kind."""
+    whole = Tests([])
+    for column, read in sets.items():
+        if read.tests:
+            whole = whole.joined(read, column) if whole.tests else read
+    problem["tests"] = whole.tests
+    if whole.harness is not None:
+        problem["harness"] = whole.harness
 
 
 def is_normal(row: Mapping[str, object]) -> bool:
@@ -193,14 +192,10 @@ def is_normal(row: Mapping[str, object]) -> bool:
 def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, object]:
     """Check a row that already has the one shape, and return it with its tests unchanged byte by byte."""
     problem: dict[str, object] = {"id": row["id"]} | {key: row[key] for key in SOLUTIONS if key in row}
-    found: list[dict[str, object]] = []
-    problem["tests"] = found
-    for name in dict.fromkeys((*_ALWAYS, *tests)):
-        if row.get(name) is not None:
-            _add(problem, found, _exact_tests(row[name], name), name)
-    problem |= limits_of(row)
-    problem |= {key: row[key] for key in CARRIED if row.get(key) is not None}
-    if not found and not problem.get("not_supported"):
+    names = dict.fromkeys((*_ALWAYS, *tests))
+    _add_tests(problem, {name: _exact_tests(row[name], name) for name in names if row.get(name) is not None})
+    problem |= limits_of(row) | {key: row[key] for key in CARRIED if row.get(key) is not None}
+    if not problem["tests"] and not problem.get("not_supported"):
         raise ValueError("it has no test")
     return problem
 
@@ -227,8 +222,8 @@ def _settle_files(problem: dict[str, object]) -> None:
     files = problem["stream_files"]
     if not isinstance(files, Mapping):
         raise ValueError(f"'stream_files' is a {type(files).__name__}, not a mapping with 'input' and 'output'")
-    names = {key: str(files[key]).strip() for key in ("input", "output") if not is_missing(files.get(key))}
-    names = {key: name for key, name in names.items() if name.lower() not in _STANDARD}
+    named = {key: str(first(files, key) or "").strip() for key in ("input", "output")}
+    names = {key: name for key, name in named.items() if name.lower() not in _STANDARD}
     for key, name in names.items():
         if not _FILE.fullmatch(name):
             raise ValueError(f"its {key} file is called {name[:40]!r}: give a plain name of letters, digits, . _ + -")
@@ -253,23 +248,20 @@ def no_solutions(problem: Mapping[str, object]) -> str | None:
 # ---- ids
 
 
-def own_id(row: Mapping[str, object], shape: Shape | None = None) -> object:
-    """Return a row's id, the first text or number in the columns that its shape uses for ids; None if it has none.
+def own_id(row: Mapping[str, object], columns: Iterable[str] = ID_COLUMNS) -> object:
+    """Return a row's id, the first text or number in these columns; None if it has none.
 
     Example:
         >>> own_id({"id": float("nan"), "name": "A"}), own_id({"question": "?"})
         ('A', None)
     """
-    names = ("id", "name", *(i for s in SHAPES for i in s.ids)) if shape is None else shape.ids
-    return next((found for name in names if (found := _as_id(row.get(name))) is not None), None)
+    return next((found for name in columns if (found := _as_id(row.get(name))) is not None), None)
 
 
 def _as_id(value: object) -> object:
     if is_missing(value) or isinstance(value, (bool, Mapping, list, tuple)):
         return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)  # pandas makes a column of integers with gaps floats
-    value = plain(value)  # numpy's numbers
+    value = plain(whole(value))  # numpy's numbers
     if isinstance(value, str) and not value.strip():
         return None
     return value if isinstance(value, (str, int)) else str(value)
@@ -277,8 +269,8 @@ def _as_id(value: object) -> object:
 
 def made_id(row: Mapping[str, object], shape: Shape) -> str:
     """Return an id for a row without one: a digest of its statement and its tests, independent of its position."""
-    named = {name for names in shape.needed for name in names}
-    about = {name: str(plain(row[name])) for name in sorted({*named, *STATEMENTS}) if not is_missing(row.get(name))}
+    cells = cells_of(row, sorted({*chain(*shape.needed), *STATEMENTS}))
+    about = {name: str(plain(value)) for name, value in cells.items()}
     return "row-" + key_text(digest(about)).rpartition(":")[2][:12]
 
 
@@ -288,8 +280,8 @@ def made_id(row: Mapping[str, object], shape: Shape) -> str:
 def _unknown(row: Mapping[str, object]) -> str:
     if are_submissions(row):
         return "it is a submission, without the tests of its problem: read_problems(problems, submissions=…) joins them"
-    needed = {name for shape in SHAPES for names in shape.needed for name in names}
-    empty = sorted(name for name in needed if name in row and is_missing(row[name]))
+    needed = NEEDED_COLUMNS & row.keys()
+    empty = sorted(needed - cells_of(row, needed).keys())
     if empty:
         return f"it has no test: its {' and '.join(map(repr, empty))} {'hold' if len(empty) > 1 else 'holds'} nothing"
     return (

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from nbrun.judge.languages import language_name
@@ -23,9 +24,11 @@ from nbrun.judge.problems.solutions import group_of, read_solutions
 from nbrun.judge.problems.tests import Tests, check_of, code_tests, read_test_file, read_tests, says_call
 from nbrun.judge.problems.values import (
     LIMITS,
+    cells_of,
     column_of,
     first,
     has,
+    is_json_text,
     is_missing,
     limits_of,
     mapping_in,
@@ -171,9 +174,10 @@ class Shape:
         language = self.language(row)
         for group, column in _found(row, {group: (group, *others) for group, others in groups.items()}).items():
             fields[group] = read_solutions(row[column], column, language)
-        fields |= limits_of(row, self.unit_s) | {key: row[key] for key in CARRIED if has(row, key)}
-        files = {side: row[column] for side, column in _found(row, self.files).items()}
-        return fields | ({"stream_files": files} if files else {})
+        fields |= limits_of(row, self.unit_s) | cells_of(row, CARRIED)
+        if files := {side: row[column] for side, column in _found(row, self.files).items()}:
+            fields["stream_files"] = files
+        return fields
 
 
 def _found(row: Row, columns: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -222,7 +226,7 @@ _NOT_COMPILED = "COMPILATION_ERROR"
 
 def _name_problem(draft: Draft) -> None:
     """Make an id from a name. Sets from several judges have many problems called "Sum", so a digest is added."""
-    if not any(has(draft.row, name) for name in _CONTEST_IDS) and has(draft.row, "name"):
+    if column_of(draft.row, *_CONTEST_IDS, "name") == "name":
         digest = hashlib.sha256(str(draft.row.get("question")).encode("utf-8", "surrogatepass")).hexdigest()[:8]
         draft.fields["id"] = f"{draft.row['name']} {digest}"
 
@@ -293,6 +297,8 @@ COLUMNS = Shape(
 
 # ---- LiveCodeBench: public tests are JSON text; private ones are JSON, or base64 of zlib of a pickle of JSON text
 
+#: Tests that are JSON, or none.
+_NOT_ENCODED = re.compile(r"\s*(?:[\[{]|(?:null\s*)?\Z)")
 _STRUCTURES = re.compile(r"^(?!\s*#).*\b(ListNode|TreeNode)\b", re.MULTILINE)
 
 
@@ -306,11 +312,8 @@ def _livecodebench(draft: Draft) -> None:
 
 
 def _livecodebench_tests(value: object, where: str, function: str | None) -> Tests:
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
-    if isinstance(value, str) and value.lstrip()[:1] not in ("", "[", "{") and value.strip() != "null":
-        value = decoded(value, where)
-    return read_tests(value, where, function)
+    is_encoded = isinstance(value, str) and not _NOT_ENCODED.match(value)
+    return read_tests(decoded(str(value), where) if is_encoded else value, where, function)
 
 
 def decoded(text: str, where: str) -> object:
@@ -346,13 +349,14 @@ def load_text_and_lists(data: bytes) -> object:
         >>> load_text_and_lists(pickle.dumps(["a", ["b"]]))
         ['a', ['b']]
     """
-    reader = _Unpickler(data)
+    import pickletools  # only needed for such tests
+
+    reader = _PickleReader([], [], {})
     try:
-        while (code := reader.take(1)) != _STOP:
-            step = _STEPS.get(code)
-            if step is None:
-                raise ValueError(f"the pickle holds more than text and lists (opcode {code:#04x} at {reader.at - 1})")
-            step(reader)
+        for opcode, argument, at in pickletools.genops(data):
+            if opcode.name not in _STEPS:
+                raise ValueError(f"the pickle holds more than text and lists (opcode {opcode.name} at {at})")
+            _STEPS[opcode.name](reader, argument)
     except (IndexError, KeyError):
         raise ValueError("the pickle is cut off or damaged") from None
     if len(reader.stack) != 1:
@@ -360,29 +364,13 @@ def load_text_and_lists(data: bytes) -> object:
     return reader.stack[0]
 
 
-class _Unpickler:
+@dataclass
+class _PickleReader:
     """The state of reading a pickle: what is left on its stack, and what it may refer to again."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-        self.stack: list[object] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, object] = {}
-
-    def take(self, size: int) -> int:
-        """Return the number in the next `size` bytes."""
-        return int.from_bytes(self.bytes(size), "little")
-
-    def bytes(self, size: int) -> bytes:
-        """Return the next bytes."""
-        self.at += size
-        if self.at > len(self.data):
-            raise IndexError
-        return self.data[self.at - size : self.at]
-
-    def text(self, size: int) -> None:
-        """Read a text; the number in the next `size` bytes is its length."""
-        self.stack.append(self.bytes(self.take(size)).decode("utf-8", "surrogatepass"))
+    stack: list[object]
+    marks: list[int]
+    memo: dict[int, object]
 
     def put(self, number: int) -> None:
         """Remember the last value under a number."""
@@ -406,23 +394,17 @@ class _Unpickler:
         self.stack[-1].extend(values)
 
 
-_STOP = 0x2E
-#: Opcodes of pickle -> what they do.
-_STEPS: dict[int, Callable[[_Unpickler], object]] = {
-    0x80: lambda r: r.bytes(1),  # PROTO
-    0x95: lambda r: r.bytes(8),  # FRAME
-    0x8C: lambda r: r.text(1),  # SHORT_BINUNICODE
-    0x58: lambda r: r.text(4),  # BINUNICODE
-    0x8D: lambda r: r.text(8),  # BINUNICODE8
-    0x94: lambda r: r.put(len(r.memo)),  # MEMOIZE
-    0x71: lambda r: r.put(r.take(1)),  # BINPUT
-    0x72: lambda r: r.put(r.take(4)),  # LONG_BINPUT
-    0x68: lambda r: r.get(r.take(1)),  # BINGET
-    0x6A: lambda r: r.get(r.take(4)),  # LONG_BINGET
-    0x5D: lambda r: r.stack.append([]),  # EMPTY_LIST
-    0x28: lambda r: r.marks.append(len(r.stack)),  # MARK
-    0x61: lambda r: r.append(len(r.stack) - 1),  # APPEND
-    0x65: lambda r: r.append(r.marks.pop()),  # APPENDS
+#: Opcodes of pickle -> what they do with their argument.
+_STEPS: dict[str, Callable[[_PickleReader, Any], object]] = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda reader, _: None),
+    **dict.fromkeys(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), lambda reader, text: reader.stack.append(text)),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _PickleReader.put),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _PickleReader.get),
+    "MEMOIZE": lambda reader, _: reader.put(len(reader.memo)),
+    "EMPTY_LIST": lambda reader, _: reader.stack.append([]),
+    "MARK": lambda reader, _: reader.marks.append(len(reader.stack)),
+    "APPEND": lambda reader, _: reader.append(len(reader.stack) - 1),
+    "APPENDS": lambda reader, _: reader.append(reader.marks.pop()),
 }
 
 LIVECODEBENCH = Shape(
@@ -461,11 +443,11 @@ def _codeforces(draft: Draft) -> None:
 
 def _sets_of(row: Row) -> dict[str, str]:
     """Return the name of each set of tests -> its column."""
-    columns = {name: name for name in TEST_SETS}
+    columns = dict(zip(TEST_SETS, TEST_SETS, strict=True))
     if not _is_empty(row.get("official_tests")):
         columns = {"private_tests": "official_tests", "generated_tests": "generated_tests"}
     found = {name: column for name, column in columns.items() if not _is_empty(row.get(column))}
-    return found or ({"public_tests": "examples"} if has(row, "examples") else {})
+    return found or dict.fromkeys(["public_tests"] * has(row, "examples"), "examples")
 
 
 def _is_unjudged(item: object) -> bool:
@@ -494,19 +476,14 @@ def _ioi(draft: Draft) -> None:
     """Name a subtask, and mark it as not supported if it needs a grader, a manager or another data set's tests."""
     row = draft.row
     task = text_of(row, "task_type") or "Batch"
-    reasons = (
-        (task != "Batch", f"IOI tasks of type {task}"),
-        (
-            plain(first(row, "grader_files")) not in (None, [], "[]", {}),
-            "IOI tasks whose solutions are linked with a grader (grader_files)",
-        ),
-        (not draft.sets, "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"),
-    )
-    reason = next((reason for applies, reason in reasons if applies), None)
-    if reason is not None:
-        draft.fields["not_supported"] = reason
-    name, subtask = str(first(row, "id", "name")), row.get("subtask")
-    draft.fields["id"] = name if is_missing(subtask) else f"{name}/{subtask}"
+    grader = plain(first(row, "grader_files"))
+    if task != "Batch":
+        draft.fields["not_supported"] = f"IOI tasks of type {task}"
+    elif grader and grader not in ("[]", "{}"):
+        draft.fields["not_supported"] = "IOI tasks whose solutions are linked with a grader (grader_files)"
+    elif not draft.sets:
+        draft.fields["not_supported"] = "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"
+    draft.fields["id"] = "/".join(map(str, cells_of(row, (column_of(row, "id", "name") or "id", "subtask")).values()))
 
 
 #: Limits are in seconds and megabytes.
@@ -560,12 +537,11 @@ def _completed(item: Any, prompt: str, name: str) -> Any:
     code = item.get("solution") if isinstance(item, Mapping) else None
     if not isinstance(code, str):
         return item
+    head, defined, _ = prompt.partition(f"def {name}(")
     if f"def {name}(" not in code:
         return {**item, "solution": prompt + code}
-    head, defined, _ = prompt.partition(f"def {name}(")
-    if defined and head.rpartition("\n")[2].strip():
-        head = ""  # the function doesn't begin a line
-    if not head.strip() or head.strip() in code or "from __future__" in code:
+    is_line = not defined or not head.rpartition("\n")[2].strip()  # else the function doesn't begin a line
+    if not is_line or not head.strip() or head.strip() in code or "from __future__" in code:
         return item
     return {**item, "solution": f"{head.rstrip()}\n\n\n{code}"}
 
@@ -609,10 +585,8 @@ def _test_language(row: Row) -> str:
 
 def _translated(draft: Draft) -> None:
     """Read the rows in Python, whose `test` calls `check` itself; mark the others as not supported."""
-    language = _test_language(draft.row)
-    meant = language_name(language)
-    if meant is None or meant.language != "PYTHON3":
-        draft.fields["not_supported"] = f"test code in {language}"
+    if refusal := _refusal_of_code(_test_language(draft.row)):
+        draft.fields["not_supported"] = refusal
         draft.sets = {}
     elif column_of(draft.row, "entry_point"):
         _humaneval(draft)
@@ -620,6 +594,12 @@ def _translated(draft: Draft) -> None:
         declared = text_of(draft.row, "declaration").rpartition("def ")[2]
         _complete(draft, text_of(draft.row, "prompt"), declared.partition("(")[0])
         draft.read = lambda code, where, _: code_tests([code], where)
+
+
+def _refusal_of_code(language: object) -> str | None:
+    """Return why test code in a language isn't judged; None if it is Python 3."""
+    meant = language_name(language)
+    return None if meant is not None and meant.language == "PYTHON3" else f"test code in {language}"
 
 
 #: HumanEval in several languages: only the rows in Python are judged.
@@ -754,7 +734,7 @@ def _kodcode(draft: Draft) -> None:
 
 def _has_test_file(row: Row) -> bool:
     code = first(row, "test_code", "test")
-    return isinstance(code, str) and "def test" in code and not code.lstrip().startswith(("[", "{"))
+    return _is_code(code) and "def test" in code
 
 
 #: Tests are the functions `test_…` of a file that imports the tested function from `solution`.
@@ -865,16 +845,15 @@ def _check_fusion(draft: Draft, labels: Mapping[str, object]) -> None:
         value = draft.sets["test"] = parsed(value, "test")
     if not isinstance(value, Mapping) or "code" not in value:
         return
-    language = labels.get("execution_language") or labels.get("programming_language") or "python"
-    meant = language_name(language)
-    if meant is None or meant.language != "PYTHON3":
-        draft.fields["not_supported"] = f"test code in {language}"
-    elif value.get("asset"):
-        draft.fields["not_supported"] = "test code that needs files (asset)"
+    refusal = _refusal_of_code(labels.get("execution_language") or labels.get("programming_language") or "python")
+    if value.get("asset"):
+        refusal = refusal or "test code that needs files (asset)"
+    if refusal:
+        draft.fields["not_supported"] = refusal
 
 
 def _is_code(value: object) -> bool:
-    return isinstance(value, str) and value.lstrip()[:1] not in ("[", "{")
+    return isinstance(value, str) and not is_json_text(value)
 
 
 def _fusion_tests(value: Any, where: str, function: str | None, labels: Mapping[str, Any]) -> Tests:
@@ -925,6 +904,12 @@ SHAPES: tuple[Shape, ...] = (
 )
 
 
+#: Columns of which rows of the known shapes have some.
+NEEDED_COLUMNS = frozenset(chain(*(chain(*shape.needed) for shape in SHAPES)))
+#: Columns in which any shape has its id.
+ID_COLUMNS = tuple(dict.fromkeys(("id", "name", *chain(*(shape.ids for shape in SHAPES)))))
+
+
 def shape_of(row: Mapping[str, object]) -> Shape | None:
     """Return the shape of a row; None if it has no known shape.
 
@@ -938,7 +923,7 @@ def shape_of(row: Mapping[str, object]) -> Shape | None:
 @lru_cache(256)
 def _candidates(columns: tuple[object, ...]) -> tuple[Shape, ...]:
     """Return the shapes that rows with these columns may have; which one depends on the columns that aren't empty."""
-    return tuple(shape for shape in SHAPES if any(set(needed) <= set(columns) for needed in shape.needed))
+    return tuple(shape for shape in SHAPES if any(map({*columns}.issuperset, shape.needed)))
 
 
 def nearest(columns: Iterable[str]) -> str:

@@ -14,7 +14,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from nbrun.judge.languages import language_name
-from nbrun.judge.problems.values import NOT_PARSED, column_of, first, is_missing, parsed_or_none, settled
+from nbrun.judge.problems.values import (
+    NOT_PARSED,
+    column_of,
+    first,
+    is_json_text,
+    is_missing,
+    parsed_or_none,
+    settled,
+    whole,
+)
 
 #: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
 _FENCED = re.compile(
@@ -38,8 +47,6 @@ _SIGNS = (
 _CODE = ("solution", "code", "source_code", "source", "completion", "content")
 #: Keys of items of which one at least is there.
 _OF_ITEMS = ("solution", "not_supported")
-#: How JSON text begins that may hold solutions.
-_OPENING = ("[", "{")
 _LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
 
 _PROBLEM = ("problem_id", "problem", "task_id", "contestId", "contest_id")
@@ -75,13 +82,13 @@ def read_solutions(value: object, where: str, language: object = None) -> Any:
     """
     value = settled(value)
     while isinstance(value, str):  # JSON text may be in JSON text
-        value = _listed(value) if value.strip() else []
+        value = _listed(value)
     if isinstance(value, dict):
-        return _read_mapping(value, where, language) if value else []
+        return _read_mapping(value, where, language)
     if not isinstance(value, list):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
     items = [_read_item(item, language) for item in value]
-    if items and all(isinstance(item, dict) and item.keys().isdisjoint(_OF_ITEMS) for item in items):
+    if items and all(map(_is_no_solution, items)):
         found = ", ".join(map(repr, [*items[0]][:8])) or "nothing"
         raise ValueError(f"{where!r} holds mappings without 'solution' (they have {found})")
     return items
@@ -89,9 +96,15 @@ def read_solutions(value: object, where: str, language: object = None) -> Any:
 
 def _listed(text: str) -> object:
     """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
-    value = parsed_or_none(text) if text.lstrip()[:1] in (*_OPENING, '"') else None
-    is_text_of_solutions = isinstance(value, str) and value.lstrip()[:1] in _OPENING
-    return value if is_text_of_solutions or isinstance(value, (list, dict)) else [text]
+    begin = text.lstrip()[:1]
+    value = parsed_or_none(text) if begin in ("[", "{", '"') else None
+    if isinstance(value, (list, dict)) or is_json_text(value):
+        return value
+    return [text] if begin else []
+
+
+def _is_no_solution(item: object) -> bool:
+    return isinstance(item, dict) and item.keys().isdisjoint(_OF_ITEMS)
 
 
 # ---- structs of lists
@@ -99,26 +112,19 @@ def _listed(text: str) -> object:
 
 def _read_mapping(columns: Mapping[str, Any], where: str, language: object) -> object:
     """Return a struct of lists with `solution` and `language` in it; a mapping of languages to sources as items."""
-    code = next((name for name in _CODE if name in columns), None)
-    if code is None:
+    code = _key_of(columns, _CODE)
+    if not code:
         return _read_by_language(columns, where)
-    if isinstance(columns[code], str):
-        return [_read_item(columns, language)]
-    name = next((name for name in _LANGUAGE if name in columns), "language")
     codes: Any = columns[code]
+    if isinstance(codes, str):
+        return [_read_item(columns, language)]
+    name = _key_of(columns, _LANGUAGE) or "language"
     names: Any = columns.get(name)
     if isinstance(codes, list) and not isinstance(names, list):  # one language for all of them, or none
         names = [names] * len(codes)
     if not isinstance(codes, list) or len(codes) != len(names):
         counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
-    return _read_struct(columns, code, name, codes, names, language)
-
-
-def _read_struct(
-    columns: Mapping[str, Any], code: str, name: str, codes: list[Any], names: list[Any], language: object
-) -> dict[str, Any]:
-    """Return a struct whose columns with sources and languages have these names and values."""
     if not {*map(type, codes), *map(type, names)} <= {int, str}:
         codes = list(map(_decoded, codes))
         names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
@@ -126,11 +132,18 @@ def _read_struct(
     return {renamed.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
 
 
+def _key_of(columns: Mapping[str, object], names: tuple[str, ...]) -> str:
+    """Return the first of these names that is a key; empty if none is."""
+    return next(filter(columns.__contains__, names), "")
+
+
 def _read_by_language(columns: Mapping[str, Any], where: str) -> list[Any]:
     if not all(map(language_name, columns)):
         raise ValueError(f"{where!r} is a mapping without 'solution' and 'language'")
-    lists = {name: texts if isinstance(texts, list) else [texts] for name, texts in columns.items()}
-    return [_read_item(text, name) for name, texts in lists.items() for text in texts]
+    items: list[Any] = []
+    for name, texts in columns.items():
+        items += [_read_item(text, name) for text in (texts if isinstance(texts, list) else [texts])]
+    return items
 
 
 def _count(column: object) -> object:
@@ -138,11 +151,11 @@ def _count(column: object) -> object:
 
 
 def _language_of(name: Any, code: object, language: object) -> object:
-    """Return the language of a solution, with a guess if it names none. pandas makes numbers with gaps floats."""
+    """Return the language of a solution, with a guess if it names none."""
     if is_missing(name):
-        return language or guessed_language(code if isinstance(code, str) else "")
-    is_number = name.is_integer() if isinstance(name, float) else isinstance(name, str) and name.isdecimal()
-    return int(name) if is_number else name
+        return language or guessed_language(str(code))
+    name = whole(name)
+    return int(name) if str(name).isdecimal() else name
 
 
 def _decoded(text: object) -> object:
@@ -158,25 +171,29 @@ def _read_item(item: Any, language: object) -> Any:
     item = _decoded(item)
     if isinstance(item, str):
         inner = parsed_or_none(item) if item.startswith("{") else None
-        if not isinstance(inner, dict) or inner.keys().isdisjoint(_CODE):
+        if not isinstance(inner, dict) or not _key_of(inner, _CODE):
             return _read_text(item, language)
         item = inner
-    if isinstance(item, dict):
-        return _read_fields(item, language)
-    is_pair = isinstance(item, list) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str)
-    return {"language": item[0], "solution": item[1]} if is_pair else item
+    match item:
+        case dict():
+            return _read_fields(item, language)
+        case [name, str(code)] if language_name(name):
+            return {"language": name, "solution": code}
+    return item
 
 
 def _read_fields(item: dict[str, object], language: object) -> dict[str, object]:
-    if len(item) == 2 and _is_text(item.get("solution")) and _is_text(item.get("language")):
+    if item.keys() == {"solution", "language"} and all(map(_is_text, item.values())):
         return item  # the usual case, in a faster way
     item = {key: _decoded(value) for key, value in item.items()}
     name = column_of(item, *_LANGUAGE)
-    named = {} if name is None else {"language": _language_of(item[name], "", None)}
+    if name is not None:
+        item[name] = _language_of(item[name], "", None)
     code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
     if code is None or ("solution" in item and name == "language"):
-        return item | ({} if name is None else {name: named["language"]})
+        return item
     rest = {key: value for key, value in item.items() if key not in (code, name, "language")}
+    named = {} if name is None else {"language": item[name]}
     return rest | _read_text(str(item[code]), language) | named
 
 
@@ -186,7 +203,7 @@ def _is_text(value: object) -> bool:
 
 def _read_text(text: str, language: object) -> dict[str, object]:
     tag, code = unfenced(text)
-    known = tag if tag and language_name(tag) else language
+    known = tag if language_name(tag) else language
     return {"language": known or guessed_language(code), "solution": code}
 
 
@@ -210,12 +227,12 @@ def unfenced(text: str) -> Fenced:
         >>> unfenced("Here it is:\\n```python\\nprint(1)\\n```\\n")
         Fenced(tag='python', code='print(1)\\n')
     """
-    if "```" not in text and "~~~" not in text:
+    if not _FENCE.search(text) or _is_source(text):
         return Fenced("", text)
-    blocks = [] if _is_source(text) else list(_FENCED.finditer(_THOUGHTS.sub("", text)))
+    blocks = list(_FENCED.finditer(_THOUGHTS.sub("", text)))
     if not blocks:
         return Fenced("", text)
-    tagged = [block for block in blocks if block["tag"] and language_name(block["tag"])]
+    tagged = [block for block in blocks if language_name(block["tag"])]
     found = (tagged or blocks)[-1]
     return Fenced(found["tag"], _CLOSED_IN_LINE.sub("\n", found["code"]))
 
@@ -277,8 +294,7 @@ def by_problem(rows: Iterable[Mapping[str, object]]) -> dict[str, dict[str, list
 
 def _problem(row: Mapping[str, object]) -> str:
     name, index = column_of(row, *_PROBLEM) or "", first(row, *_INDEX)
-    value = row[name]
-    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    value = whole(row[name])
     return f"{value}/{index}" if name.startswith("contest") and index is not None else str(value)
 
 

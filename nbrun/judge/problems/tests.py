@@ -22,18 +22,20 @@ import json
 import keyword
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import repeat
+from itertools import chain, repeat
 from operator import contains
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from nbrun.judge.problems.values import (
     NOT_PARSED,
     column_of,
     first,
     flags_of,
+    has,
+    is_json_text,
     is_missing,
     mapping_in,
     parsed,
@@ -56,15 +58,21 @@ _CALL_IN_JSON = re.compile(rf'"(?:{"|".join(_CALLS)})"|"input": *"{_NAMED.patter
 INT_KEYS = "(int keys)"
 _INTEGER = re.compile(r"-?\d+")
 _STREAMS = ("stdin_stdout", "stdin", "stdio", "standard_input", "standard", "")
+#: Types of an answer of one number that people write without quotes.
+_NUMBERS = (int, float, Decimal)
 _SAYS_KIND = {"type", "testtype", "fn_name", "metadata"}
 #: EvalPlus writes megabytes of literals; parsing them here would take longer than judging.
 _LONGEST_PARSED = 1 << 20
 _CODE = re.compile(r"^\s*(?:assert|def|class|import|from)\b", re.MULTILINE)
 #: The module after "from", or the modules after "import".
 _IMPORT = re.compile(r"from\s+([A-Za-z_][\w.]*)\s+import\b|import\s+([A-Za-z_][\w. ,]*)")
+_TOP_LEVEL = re.compile(r"(?:^|,)\s*(\w+)")
+_NO_STATEMENT = re.compile(r"\s*(?:#|\Z)")
 _LINES_OF_IMPORTS = 100
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\(\))?(?:\.[A-Za-z_]\w*)?")
 _LIST_OF_TEXT = re.compile(r'\s*\[\s*"')
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -123,45 +131,49 @@ def read_tests(value: object, where: str, function: str | None = None) -> Tests:
     tests = _flat(value, where)
     if tests and _all(str, tests):
         return code_tests(tests, where)
-    return _read_list([_as_test(test, f"{where}[{i}]") for i, test in enumerate(tests)], where, function)
+    return _read_list(_each(_as_test, tests, where), where, function)
 
 
-def _opened(value: object, where: str) -> object:
+def _opened(value: Any, where: str) -> object:
     """Return the value of JSON text, also of JSON text in JSON text; None for empty text."""
-    if isinstance(value, str) and not value.strip():
-        return None
-    try:
+    if isinstance(value, bytes):
         value = parsed(value, where)
-        while isinstance(value, str) and value.lstrip()[:1] in ("[", "{", '"'):
+    while isinstance(value, str):
+        if not value.strip():
+            return None
+        try:
             value = parsed(value, where)
-    except ValueError as e:
-        if not isinstance(value, str) or _CODE.search(value) is None:
-            raise
-        hint = "test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval"
-        raise ValueError(f"{e}; {hint}") from None
+        except ValueError as e:
+            if _CODE.search(value) is None:
+                raise
+            hint = "test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval"
+            raise ValueError(f"{e}; {hint}") from None
     return value
 
 
-def _all(kind: type, values: Sequence[object]) -> bool:
+def _all(kind: type, values: Iterable[object]) -> bool:
     return all(isinstance(value, kind) for value in values)
 
 
-def _flat(tests: Sequence[Any], where: str) -> list[Any]:
+def _each(read: Callable[..., _Value], values: Iterable[object], where: str, *more: object) -> list[_Value]:
+    """Return what a function makes of each value, given its place for messages."""
+    return [read(value, f"{where}[{i}]", *more) for i, value in enumerate(values)]
+
+
+def _flat(tests: list[Any], where: str) -> list[Any]:
     """Return the tests in a list of tests, each of which may be JSON text, or of lists of tests."""
-    if _all(str, tests) and all(test.lstrip()[:1] in ("[", "{") for test in tests):  # which no test code is
-        tests = [parsed(test, f"{where}[{i}]") for i, test in enumerate(tests)]
-    if tests and all(map(_are_tests, tests)):
-        return [test for inner in tests for test in inner]
-    return list(tests)
+    if all(map(is_json_text, tests)):  # which no test code is
+        tests = _each(parsed, tests, where)
+    return [*chain(*tests)] if tests and all(map(_are_tests, tests)) else tests
 
 
-def _are_tests(value: object) -> bool:
+def _are_tests(value: Any) -> bool:
     """Return whether a value is a list of tests with both sides or of test code, not a pair of input and output."""
     if not isinstance(value, list) or not value:
         return False
     if _all(str, value):
         return all(map(_CODE.search, value))
-    return _all(dict, value) and not any(map(_lacking, value))
+    return _all(dict, value) and not any("" in _sides_of(test) for test in value)
 
 
 # ---- mappings
@@ -172,61 +184,54 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     code = _read_test_code(value, where)
     if code is not None:
         return code
-    inner = next((key for key in ("test_cases", "tests") if key in value), None)
-    if inner is not None:
-        return read_tests(value[inner], f"{where}.{inner}", function)
-    if not _lacking(value):
+    for key in ("test_cases", "tests"):
+        if key in value:
+            return read_tests(value[key], f"{where}.{key}", function)
+    if "" not in _sides_of(value):
         return _read_sides(value, where, function)
-    if value and _all(dict, [*value.values()]):  # name -> test
+    if value and _all(dict, value.values()):  # name -> test
         return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
-    raise ValueError(f"{where!r} is a mapping without {_sides(value)}")
+    raise ValueError(f"{where!r} is a mapping without {_lacking(value)}")
 
 
 def _read_sides(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
     """Return the tests of a mapping with both sides: a struct of lists, or a single test."""
-    names = [_name_of(value, side) for side in _SIDES]
-    sides: list[Any] = [value[name] for name in names]
-    if names == ["inputs", "outputs"] and all(map(_is_list_as_text, sides)):
-        sides = [parsed(side, f"{where}.{name}") for name, side in zip(names, sides, strict=True)]
-    if isinstance(sides[0], (str, bytes, dict)):
-        return _read_list([_as_test(value, where)], where, function)
-    others = {key: cell for key, cell in value.items() if key not in names and isinstance(cell, list)}
-    is_of_lines = names[0] == "inputs" and not others
-    return _read_columns(sides[0], sides[1], others, where, function, is_of_lines)
+    names = _sides_of(value)
+    test = _as_test(value, where)
+    if names == ["inputs", "outputs"] and all(_LIST_OF_TEXT.match(str(test[side])[:99]) for side in _SIDES):
+        test |= {side: parsed(test[side], f"{where}.{side}s") for side in _SIDES}
+    if isinstance(test["input"], (str, bytes, dict)):
+        return _read_list([test], where, function)
+    return _read_columns(test, where, function, names[0] == "inputs")
 
 
-def _is_list_as_text(side: object) -> bool:
-    return isinstance(side, str) and _LIST_OF_TEXT.match(side) is not None
+def _read_columns(struct: Mapping[str, Any], where: str, function: str | None, lines: bool) -> Tests:
+    """Return the tests of a struct of lists.
 
-
-def _read_columns(
-    inputs: Any, outputs: Any, others: Mapping[str, list[Any]], where: str, function: str | None, lines: bool
-) -> Tests:
-    """Return the tests of a list of inputs, a list of outputs and lists beside them; `lines` as in `_read_list`."""
-    counts = [len(side) if isinstance(side, list) else "no" for side in (inputs, outputs)]
-    if "no" in counts or counts[0] != counts[1]:
+    Args:
+        lines: whether a list of outputs is always lines, as in APPS and TACO, never alternatives. Not if the struct
+            has other lists beside the two sides.
+    """
+    columns = {key: cells for key, cells in struct.items() if isinstance(cells, list)}
+    counts = [len(columns[side]) if side in columns else "no" for side in _SIDES]
+    if not counts[0] == counts[1] != "no":
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
-    if function is None and not others and {*map(type, inputs), *map(type, outputs)} <= {str}:
-        return Tests(_tests_of_text(inputs, outputs))  # the usual case, in a faster way
-    columns = {key: cell for key, cell in others.items() if len(cell) == len(inputs)}
-    columns |= {"input": inputs, "output": outputs}
-    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return _read_list(rows, where, function, lines)
+    if len(columns) == 2 and function is None and _all(str, chain(*columns.values())):
+        return Tests(_tests_of_text(columns["input"], columns["output"]))  # the usual case, in a faster way
+    full = {key: cells for key, cells in columns.items() if len(cells) == counts[0]}
+    rows = [dict(zip(full, cells, strict=True)) for cells in zip(*full.values(), strict=True)]
+    return _read_list(rows, where, function, lines and len(columns) == 2)
 
 
-def _name_of(test: Mapping[Any, object], side: str) -> str:
-    """Return the key of a side of a test; empty if it has none."""
-    return next((key for key in _SIDES[side] if key in test), "")
+def _sides_of(test: Mapping[Any, object]) -> list[str]:
+    """Return the keys of a test's input and output; empty for a side that it lacks."""
+    return [next(filter(test.__contains__, names), "") for names in _SIDES.values()]
 
 
-def _lacking(test: Mapping[Any, object]) -> list[str]:
-    """Return which sides of a test are missing."""
-    return [side for side in _SIDES if not _name_of(test, side)]
-
-
-def _sides(test: Mapping[Any, object]) -> str:
+def _lacking(test: Mapping[Any, object]) -> str:
     """Describe which sides of a test are missing, and what is there, for an error message."""
-    return f"{' and '.join(map(repr, _lacking(test)))} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
+    lacking = [repr(side) for side, key in zip(_SIDES, _sides_of(test), strict=True) if not key]
+    return f"{' and '.join(lacking)} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
 
 
 def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Any]]:
@@ -238,7 +243,7 @@ def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[s
 # ---- lists
 
 
-def _as_test(test: object, where: str) -> Mapping[str, Any]:
+def _as_test(test: object, where: str) -> dict[str, Any]:
     """Return a test as a mapping whose sides are called "input" and "output".
 
     Raises:
@@ -246,48 +251,43 @@ def _as_test(test: object, where: str) -> Mapping[str, Any]:
     """
     if isinstance(test, list) and len(test) == 2:
         return {"input": test[0], "output": test[1]}
+    if is_missing(test):
+        raise ValueError(f"{where} holds nothing")
     if not isinstance(test, dict):
-        kind = f"is a {type(test).__name__}, not a mapping with 'input' and 'output'"
-        raise ValueError(f"{where} {'holds nothing' if is_missing(test) else kind}")
+        raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
     if "input" in test and "output" in test:
         return test
-    if not _name_of(test, "output"):
+    if "" in _sides_of(test):
         test = {str(key).lower(): value for key, value in test.items()}  # "Input", "Output"
-    if _lacking(test):
-        raise ValueError(f"{where} is a mapping without {_sides(test)}")
-    names = {_name_of(test, side): side for side in _SIDES}
+    names = dict(zip(_sides_of(test), _SIDES, strict=True))
+    if "" in names:
+        raise ValueError(f"{where} is a mapping without {_lacking(test)}")
     return {names.get(key, key): value for key, value in test.items()}
 
 
 def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None, lines: bool = False) -> Tests:
-    """Return the tests in a list of mappings.
-
-    Args:
-        lines: whether a list of outputs is always lines, as in APPS and TACO, never alternatives.
-    """
-    names: set[str | None] = {None}
-    if function is not None or any(not _SAYS_KIND.isdisjoint(row) for row in rows):
-        names = {_function_of(row, f"{where}[{i}]", function) for i, row in enumerate(rows)}
+    """Return the tests in a list of mappings; `lines` as in `_read_columns`."""
+    names = {*_each(_function_of, rows, where, function)}
     if names <= {None}:
-        return Tests([_read_test(row, f"{where}[{i}]", lines) for i, row in enumerate(rows)])
+        return Tests(_each(_read_test, rows, where, lines))
     if len(names) > 1:
-        named = ", ".join(sorted(repr(name) if name else "standard input" for name in names))
+        named = ", ".join(sorted(name or "standard input" for name in names))
         raise ValueError(f"{where!r} mixes tests of several kinds: {named}")
-    return read_calls([_call_in(row, f"{where}[{i}]") for i, row in enumerate(rows)], str(names.pop()), where)
+    return read_calls(_each(_call_in, rows, where), str(names.pop()), where)
 
 
 def _function_of(row: Mapping[str, object], where: str, function: str | None) -> str | None:
     """Return the name of the function that a test calls; None for a test of standard input."""
+    if _SAYS_KIND.isdisjoint(row):
+        return function and str(function)
     kind = _kind_of(row)
     about = mapping_in(first(row, "metadata"), f"{where}.metadata")
     name = first(row, "fn_name") or about.get("func_name") or function
+    if kind not in (*_CALLS, *_STREAMS):
+        raise ValueError(f"{where} has type {kind!r}, which isn't known here")
     if kind in _CALLS and not name:
         raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")
-    if kind in _CALLS or (kind == "" and name):
-        return str(name)
-    if kind not in _STREAMS:
-        raise ValueError(f"{where} has type {kind!r}, which isn't known here")
-    return None
+    return str(name) if name and kind in ("", *_CALLS) else None
 
 
 def _kind_of(row: Mapping[str, object]) -> str:
@@ -295,15 +295,13 @@ def _kind_of(row: Mapping[str, object]) -> str:
 
 
 def _read_test(test: Mapping[str, Any], where: str, lines: bool) -> dict[str, Any]:
-    """Return a test in the one form; `lines` as in `_read_list`."""
-    given: Any = test["input"]
-    due: Any = test["output"]
+    """Return a test in the one form; `lines` as in `_read_columns`."""
+    given, due = test["input"], test["output"]
     if type(given) is str is type(due) and len(test) == 2:  # the usual case, in a faster way
         return {"input": _unix(given), "output": _unix(due)}
-    given = given.get("stdin") if isinstance(given, dict) else given
-    due = due.get("stdout") if isinstance(due, dict) else due
+    given, due = _of_stream(given, "stdin"), _of_stream(due, "stdout")
     alternatives: list[Any] = []
-    if _are_alternatives(due, isinstance(given, str) and not lines):
+    if isinstance(due, list) and _are_alternatives(due, isinstance(given, str) and not lines):
         due, *alternatives = due
     out: dict[str, Any] = {"input": _stream(given, "input", where), "output": _stream(due, "output", where)}
     out |= extras_of(test)
@@ -312,14 +310,16 @@ def _read_test(test: Mapping[str, Any], where: str, lines: bool) -> dict[str, An
     return out
 
 
-def _are_alternatives(due: object, may_be: bool) -> bool:
+def _of_stream(side: Any, stream: str) -> Any:
+    return side.get(stream) if isinstance(side, dict) else side
+
+
+def _are_alternatives(due: list[object], may_be: bool) -> bool:
     """Return whether a list of outputs is alternatives, as in xCodeEval, not the lines of one output.
 
     Args:
         may_be: whether a list of several texts is alternatives, because the input is text.
     """
-    if not isinstance(due, list) or not due:
-        return False
     return (may_be and len(due) > 1) or any(isinstance(other, list) for other in due)
 
 
@@ -336,12 +336,12 @@ def _stream(value: object, side: str, where: str) -> str | bytes:
     if isinstance(value, bytes):
         return value.replace(b"\r\n", b"\n")
     if isinstance(value, list) and _all(str, value):
-        return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
+        return _unix("".join(line.removesuffix("\n") + "\n" for line in value))
     if is_missing(value):
         raise ValueError(f"{where}: its {side} holds nothing")
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+    if type(value) not in _NUMBERS:
         raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
-    return str(value)  # people write an answer of one number like this
+    return str(value)
 
 
 def _unix(text: str) -> str:
@@ -357,11 +357,11 @@ def says_call(value: object) -> bool:
     if isinstance(value, str):
         return _CALL_IN_JSON.search(value, 0, 2000) is not None
     value = plain(value)
-    begin = value[0] if isinstance(value, list) and value else None
+    begin = next(iter(value), None) if isinstance(value, list) else None
     if not isinstance(begin, Mapping):
         return False
-    given, kind = begin.get("input"), _kind_of(begin)
-    return kind in _CALLS or (kind == "" and isinstance(given, str) and _NAMED.match(given) is not None)
+    kind = _kind_of(begin)
+    return kind in _CALLS or (not kind and _NAMED.match(str(begin.get("input"))) is not None)
 
 
 class Call(NamedTuple):
@@ -377,6 +377,11 @@ class Call(NamedTuple):
     result: Any
     may_be_wrapped: bool = True
     alternative: object = None
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the result is a list of one value that may mean that value."""
+        return self.may_be_wrapped and isinstance(self.result, list) and len(self.result) == 1
 
 
 def _call_in(row: Mapping[str, object], where: str) -> Call:
@@ -403,13 +408,11 @@ def read_calls(calls: Sequence[Call], name: str, where: str) -> Tests:
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{where!r} calls {name!r}, which is no name of a function")
-    results = [call.result for call in calls if call.may_be_wrapped]
-    is_wrapped = len(results) == len(calls) and all(isinstance(due, list) and len(due) == 1 for due in results)
-    tests = [_read_call(call, is_wrapped, f"{where}[{i}]") for i, call in enumerate(calls)]
-    return Tests(tests, {"type": "function", "name": name})
+    is_wrapped = all(call.is_wrapped for call in calls)
+    return Tests(_each(_read_call, calls, where, is_wrapped), {"type": "function", "name": name})
 
 
-def _read_call(call: Call, is_wrapped: bool, where: str) -> dict[str, Any]:
+def _read_call(call: Call, where: str, is_wrapped: bool) -> dict[str, Any]:
     result = call.result[0] if is_wrapped else call.result
     test: dict[str, Any] = {"input": _json(_with_int_keys(call.arguments), where), "output": _json(result, where)}
     other = call.result if is_wrapped else call.alternative
@@ -421,10 +424,11 @@ def _with_int_keys(arguments: object) -> object:
 
     The judges of APPS, TACO and PRIME do the same, for the first argument only.
     """
-    begin = arguments[0] if isinstance(arguments, list) and arguments else None
-    if not isinstance(begin, Mapping) or not begin or not all(map(_INTEGER.fullmatch, map(str, begin))):
-        return arguments
-    return [{INT_KEYS: begin}, *arguments[1:]]  # type: ignore[index]  # it is a list
+    match arguments:
+        case [dict(begin), *others] if begin and all(map(_INTEGER.fullmatch, map(str, begin))):
+            return [{INT_KEYS: begin}, *others]
+        case _:
+            return arguments
 
 
 def _arguments(given: object, where: str) -> object:
@@ -497,10 +501,9 @@ def code_tests(codes: Sequence[Any], where: str, before: str = "") -> Tests:
         ValueError: the code isn't valid Python, or holds nothing that can fail.
     """
     before = before.rstrip() + "\n" if before.strip() else ""
-    for i, code in enumerate(codes):
-        _check_code(code, f"{where}[{i}]")
+    _each(_check_code, codes, where)
     tests = [{"input": f"{before}{code.rstrip()}\n", "output": PASSED} for code in codes]
-    needs = {name for test in tests for name in _imported(test["input"])}
+    needs = {*chain(*(_imported(test["input"]) for test in tests))}
     return Tests(tests, {"type": "test_code"}).needing(needs - sys.stdlib_module_names - {"solution", "__future__"})
 
 
@@ -508,9 +511,8 @@ def _imported(code: str) -> Iterator[str]:
     """Yield the modules that code imports in its first lines, above everything else."""
     for line in code.split("\n", _LINES_OF_IMPORTS)[:_LINES_OF_IMPORTS]:
         if found := _IMPORT.match(line):
-            names = (name.strip() for name in (found[1] or found[2]).split(","))
-            yield from (re.split(r"[\s.]", name, maxsplit=1)[0] for name in names if name)
-        elif line.strip() and not line.lstrip().startswith("#"):
+            yield from _TOP_LEVEL.findall(found[found.lastindex or 0])
+        elif not _NO_STATEMENT.match(line):
             return
 
 
@@ -534,17 +536,20 @@ def _tree(code: str, where: str) -> ast.Module:
 def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
     """Return the tests of a mapping with code that is run after the solution; None if it has no such code."""
     key = column_of(value, "assert_case", "test_code", "code", "functional", "pytest")
-    code: Any = None if key is None else value[key]
-    place = f"{where}.{key}"
-    if key == "assert_case":
-        return code_tests(list(code), place)
-    if key == "test_code" and not is_missing(value.get("entry_point")):
-        return check_of(code, value["entry_point"], place, value.get("import_prefix") or "")
-    if key == "test_code":
-        return code_tests([code], place, value.get("import_prefix") or "")
-    if not isinstance(code, str):
-        return None
-    return read_test_file(code, place) if key == "pytest" else code_tests([code], place)
+    code: Any = value.get(key or "")
+    place, before = f"{where}.{key}", value.get("import_prefix") or ""
+    match key:
+        case "assert_case":
+            return code_tests(list(code), place)
+        case "test_code" if has(value, "entry_point"):
+            return check_of(code, value["entry_point"], place, before)
+        case "test_code":
+            return code_tests([code], place, before)
+        case "pytest" if isinstance(code, str):
+            return read_test_file(code, place)
+        case "code" | "functional" if isinstance(code, str):
+            return code_tests([code], place)
+    return None
 
 
 def check_of(code: str, entry_point: object, where: str, before: str = "") -> Tests:
@@ -581,14 +586,12 @@ def _calls_of(node: ast.stmt, where: str) -> Iterator[str]:
 def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
     """Yield the code that runs each test method: of a class of `unittest`, or of a plain class as pytest runs them."""
     methods = {part.name: part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))}
-    is_of_unittest = any(ast.unparse(base).endswith("TestCase") for base in node.bases)
-    if not is_of_unittest and (node.bases or not node.name.startswith("Test")):
-        return
-    before = "".join(f"_test.{name}(); " for name in ("setup_method", "setUp") if name in methods)
-    for name in (name for name in methods if name.startswith("test")):
-        if is_of_unittest:
-            yield _UNITTEST.format(case=node.name, method=name)
-        else:
+    tests = [name for name in methods if name.startswith("test")]
+    if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
+        yield from (_UNITTEST.format(case=node.name, method=name) for name in tests)
+    elif node.name.startswith("Test") and not node.bases:
+        before = "".join(f"_test.{name}(); " for name in ("setup_method", "setUp") if name in methods)
+        for name in tests:
             yield f"_test = {node.name}(); {before}{_call_of(methods[name], f'_test.{name}', 1, where)}"
 
 

@@ -9,7 +9,8 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 _QUANTITY = re.compile(
@@ -82,12 +83,16 @@ def settled(value: Any) -> Any:
     if type(value) in _PLAIN:
         return value
     if isinstance(value, (list, tuple)):
-        return value if type(value) is list and _PLAIN.issuperset(map(type, value)) else list(map(settled, value))
+        return [*value] if _PLAIN.issuperset(map(type, value)) else [*map(settled, value)]
     if isinstance(value, Mapping):
-        are_plain = type(value) is dict and _PLAIN.issuperset(map(type, value.values()))
-        return value if are_plain else {key: settled(inner) for key, inner in value.items()}
+        return {key: settled(inner) for key, inner in value.items()}
     found = plain(value)
     return found if found is value else settled(found)
+
+
+def whole(value: object) -> object:
+    """Return a whole float as an integer, since pandas makes a column of integers with gaps floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def is_missing(value: object) -> bool:
@@ -99,18 +104,23 @@ def is_missing(value: object) -> bool:
 
 def has(row: Mapping[str, object], *columns: str) -> bool:
     """Return whether none of these columns is missing or empty in a row."""
-    return not any(is_missing(row.get(column)) for column in columns)
+    return not any(map(is_missing, map(row.get, columns)))
 
 
 def column_of(row: Mapping[str, object], *columns: str) -> str | None:
     """Return the name of the first of these columns that isn't empty; None if all are."""
-    return next((column for column in columns if not is_missing(row.get(column))), None)
+    return next(filter(partial(has, row), columns), None)
 
 
 def first(row: Mapping[str, object], *columns: str) -> Any:
     """Return the value of the first of these columns that isn't empty; None if all are."""
     column = column_of(row, *columns)
     return None if column is None else row[column]
+
+
+def cells_of(row: Mapping[str, object], columns: Iterable[str]) -> dict[str, object]:
+    """Return those of these columns that are not empty, with their values."""
+    return {column: row[column] for column in columns if has(row, column)}
 
 
 def text_of(row: Mapping[str, object], *columns: str) -> str:
@@ -146,6 +156,11 @@ def parsed(value: object, where: str) -> object:
     except NOT_PARSED:
         pass
     raise ValueError(f"{where!r} is text that is no JSON: {problem}")
+
+
+def is_json_text(value: object) -> bool:
+    """Return whether a value is text that begins as lists and objects of JSON do."""
+    return isinstance(value, str) and value.lstrip().startswith(("[", "{"))
 
 
 def parsed_or_none(text: str) -> object:
@@ -227,9 +242,9 @@ def seconds(value: Any, where: str, unit_s: float | None = None) -> float | None
     """
     if _is_no_limit(value):
         return None
-    if isinstance(value, str) and value.lstrip().startswith("{"):
+    if is_json_text(value):
         value = parsed(value, where)
-    elif hasattr(value, "dtype") and value.dtype.kind == "m":
+    elif str(getattr(value, "dtype", "")).startswith("timedelta64"):
         value = value.astype("timedelta64[us]").tolist()
     if hasattr(value, "total_seconds"):  # a timedelta
         value = {"seconds": value.total_seconds()}
