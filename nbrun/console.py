@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from nbrun.formatting import count_text, rate_text
 from nbrun.model import Progress, RunControls, SampleProgress, State
 from nbrun.output import RunOutput, flush_leniently, stream_of, write_leniently
 from nbrun.progress import end_text, eta_text
+from nbrun.texts import count_text, rate_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -17,9 +17,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from nbrun import verdicts
-from nbrun.formatting import time_text
 from nbrun.results.values import pretty
-from nbrun.texts import escape_control_chars, printable
+from nbrun.texts import escape_control_chars, printable, time_text
 from nbrun.verdicts import mapping, run_of, texts_of
 
 #: Longer texts are cut to this many lines, and this many characters per line.

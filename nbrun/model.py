@@ -15,8 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from nbrun.errors import InputError, NbrunError
-from nbrun.formatting import count_text
-from nbrun.texts import without_surrogates
+from nbrun.texts import count_text, without_surrogates
 from nbrun.verdicts import Tally
 
 # ---- tasks

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError
-from nbrun.formatting import time_text
+from nbrun.texts import time_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

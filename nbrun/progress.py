@@ -16,9 +16,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from nbrun.formatting import count_text, duration_text, percent_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
-from nbrun.texts import without_surrogates
+from nbrun.texts import count_text, duration_text, percent_text, without_surrogates
 from nbrun.verdicts import Tally, count, judged
 
 #: How many of the newest errors and of the newest log lines are kept for the views.

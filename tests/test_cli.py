@@ -18,7 +18,7 @@ import nbrun
 from tests.terminals import ENV, Terminal
 from tests.waiting import DEADLINE_S
 
-COMMAND = ["-m", "nbrun.cli"]
+COMMAND = ["-m", "nbrun"]
 
 
 def of_the_demo(test: Callable[..., None]) -> Callable[..., None]:
@@ -168,7 +168,7 @@ def test_ctrl_c_while_the_command_is_imported_is_one_sentence(tmp_path: Path) ->
         "assert 'nbrun.session' not in sys.modules\n"
         "class Pressed:\n"
         "    def find_spec(self, name, *rest):\n"
-        "        if name == 'nbrun.cli.parser': raise KeyboardInterrupt\n"
+        "        if name == 'nbrun.cli.commands': raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Pressed())\n"
         "sys.exit(main())\n"
     )
@@ -186,7 +186,7 @@ def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
 @pytest.mark.needs("argcomplete")
 def test_tab_completes_commands_and_options_in_bash(tmp_path: Path) -> None:
     """Bash asks as it does when Tab is pressed: by the function that the documented line defines."""
-    (tmp_path / "nbrun").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nbrun.cli "$@"\n')
+    (tmp_path / "nbrun").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nbrun "$@"\n')
     (tmp_path / "nbrun").chmod(0o755)
     script = """eval "$(register-python-argcomplete nbrun)"
 function=$(complete -p nbrun | sed 's/.*-F \\([^ ]*\\).*/\\1/')

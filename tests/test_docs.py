@@ -62,7 +62,7 @@ def test_the_snippets_of_a_page_run_in_an_empty_folder(page: Path, tmp_path: Pat
     folder.mkdir()
     tools.mkdir()
     command = tools / "nbrun"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nbrun.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nbrun "$@"\n')
     command.chmod(0o755)
     env = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     (tmp_path / "page.py").write_text(script_of(page))

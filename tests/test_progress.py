@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 
-from nbrun.formatting import bytes_text, rate_text, time_text
 from nbrun.model import ErrorNote, Progress, State
 from nbrun.progress import KINDS, OTHER_KINDS, ProgressTracker, eta_text
+from nbrun.texts import bytes_text, rate_text, time_text
 from nbrun.verdicts import Tally
 
 

@@ -1,6 +1,6 @@
 """The command nbrun: parses the arguments, runs one command, and returns its exit code.
 
-Every command runs in the main thread. `parser.py`, which lists them, is imported inside `main`, so that Ctrl-C
+Every command runs in the main thread. `commands.py`, which has them, is imported inside `main`, so that Ctrl-C
 meanwhile ends in one sentence.
 """
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
         given; 130 after Ctrl-C; 141 where the reader of the output has gone away (`nbrun rates DIR | head -1`).
     """
     try:
-        from nbrun.cli.parser import run_command
+        from nbrun.cli.commands import run_command
 
         return run_command(argv)
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
-"""The commands that read and repair results directories. Each prints text, or JSON, and returns its exit code.
+"""All commands of nbrun and their options. Each prints text, or JSON, and returns its exit code.
 
-Every command runs in the main thread, and loads pandas only where it needs it.
+Every command runs in the main thread, and loads pandas only where it needs it. What a command raises becomes one line
+of text and an exit code.
 """
 
 from __future__ import annotations
@@ -8,23 +9,136 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
+import platform
+import re
 import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbrun.errors import InputError
-from nbrun.formatting import bytes_text, counted
-from nbrun.texts import escape_control_chars, shorten
+from nbrun.errors import InputError, NbrunError
+from nbrun.texts import bytes_text, counted, escape_control_chars, shorten
+from nbrun.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from nbrun.frames import Status
+
+#: Packages whose versions `--version` prints: those that nbrun needs, and those that it can work with.
+_DEPENDENCIES = ("anywidget", "ipywidgets", "numpy", "orjson", "pandas", "PyYAML", "tqdm")
+_OPTIONAL = ("cloudpickle", "distributed", "ipykernel", "jupyterlab", "matplotlib", "notebook", "pyarrow")
+_EPILOG = """first steps:
+  nbrun demo                     judge the problem set that comes with nbrun
+  nbrun status nbrun-demo        count what is saved
+  nbrun errors nbrun-demo        list what failed, by kind of error
+  nbrun export nbrun-demo a.csv  write all results to a file
+
+`nbrun COMMAND --help` explains a command and gives examples.
+Tab completes in bash and zsh after: pip install "nbrun[completion]"; eval "$(register-python-argcomplete nbrun)"
+exit codes: 0 success, 1 damage was found or something could not be read, 2 an error, 130 interrupted by Ctrl-C"""
+_WATCH_S = 2.0
+
+
+def run_command(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code; see `nbrun.cli.main`."""
+    try:
+        try:
+            parser = make_parser()
+            if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+                import argcomplete
+
+                argcomplete.autocomplete(parser)  # answers, and exits
+            args = parser.parse_args(argv)  # prints what --help and --version ask for, and exits
+            if args.run is None:
+                parser.print_help(sys.stderr)
+                return 2
+            with _plain_warnings():
+                return int(args.run(args))
+        finally:
+            sys.stdout.flush()
+    except NbrunError as e:
+        print(f"nbrun: {escape_control_chars(str(e))}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout once more at its end
+        return 141
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print a warning as one line, like an error, without its category and a line of nbrun's source."""
+
+    def show(message: Warning | str, *rest: object, **more: object) -> None:
+        print(f"nbrun: {escape_control_chars(str(message))}", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all  A parsed command has its function as `run`, or None where none was given."""
+    parser = argparse.ArgumentParser(
+        prog="nbrun",
+        description="Look at, export and repair the results that nbrun saved. Runs are started in Python, by "
+        "nbrun.start.",
+        epilog=_EPILOG,
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action=_Version, help="print the versions of nbrun and of the packages it works with"
+    )
+    parser.set_defaults(run=None)
+    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
+    for c in _COMMANDS:
+        epilog = "\n  ".join(("examples:", *c.examples))
+        command = subparsers.add_parser(
+            c.name, help=c.summary, description=c.about, epilog=epilog, formatter_class=_HelpFormatter
+        )
+        command.set_defaults(run=c.run)
+        for name, options in c.arguments:
+            command.add_argument(name, **options)
+    return parser
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keep the lines of examples as they are written, and fold descriptions."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+class _Version(argparse.Action):
+    """`--version`. The versions are looked up only when they are asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        print(f"nbrun {__version__}")
+        print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}")
+        for name in (*_DEPENDENCIES, *_OPTIONAL):
+            try:
+                print(f"{name} {version(name)}")
+            except PackageNotFoundError:
+                print(f"{name} is not installed")
+        parser.exit(0)
+
+
+# ---- looking into directories
 
 
 def counts_of(results: str) -> Status:
@@ -457,3 +571,308 @@ def _no_formula(value: Any) -> Any:
     except ValueError:
         return f"'{text}"
     return value
+
+
+# ---- the demo
+
+
+#: How languages are written in sentences, where that isn't the name of their row.
+_SPELLINGS = {"CPP": "C++", "JAVA": "Java", "PYTHON": "Python 2", "PYTHON3": "Python"}
+#: The Debian packages in the sentence that says how a language is installed.
+_APT = re.compile(r"`apt install ([^`]+)`")
+#: CPU seconds for each program: eight times what the slowest correct one needs, and less than the problems say. Much of
+#: the demo's time goes to solutions that are too slow, and each of them runs until its limit, more than once.
+_TIME_LIMIT_S = 0.2
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Judge the problem set, or what is missing of it, and print the rates."""
+    print("Judging 126 solutions of 14 problems on this machine ...", file=sys.stderr, flush=True)
+    from nbrun import console
+    from nbrun.judge import CPP17, LocalSandbox, demo_problems
+    from nbrun.session import start
+
+    problems, left_out = _judgeable(demo_problems())
+    kept = _kept(args.results)
+    # One way to compile for all: otherwise a source that doesn't compile is tried in six.
+    cpp = dataclasses.replace(CPP17, compat_header="")
+    judge = LocalSandbox(time_limit_s=_TIME_LIMIT_S, languages={"CPP": cpp})
+    run = start(problems, judge, args.results, workers=args.workers, view=None)
+    if kept:
+        print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
+    view = console.Console(run._controls)
+    try:
+        import_module("nbrun.frames.rate_tables")  # for the table at the end: it loads pandas, which takes a while
+        run.wait()
+    except KeyboardInterrupt:
+        run.stop(drain=False)
+        run.wait(10)
+        return 130
+    finally:
+        view.close()  # prints what came of the run, and how to load the results or to continue
+    print_rates(args.results)
+    print("\ntpr: the share of correct solutions that were accepted")
+    print("tnr: the share of incorrect solutions that were rejected")
+    if left_out:
+        print(_left_out_text(left_out))
+    return 0
+
+
+def _kept(results: str) -> int:
+    """Return how many results a directory already holds; 0 for what is no directory, which start() refuses."""
+    from nbrun import frames
+
+    return frames.status(results).done if Path(results).is_dir() else 0
+
+
+def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Mark the solutions that this machine can't judge as skipped.
+
+    Returns:
+        The problems, where solutions whose compiler or interpreter isn't installed have language 0, which is counted
+        and never run; and how many those are, by the name of their language. Once it is installed, they are missing
+        tasks like any others, and the next `nbrun demo` judges them.
+    """
+    from nbrun.judge import DEFAULT_LANGUAGES
+    from nbrun.samples import language_of_number
+
+    missing = {name for name, language in DEFAULT_LANGUAGES.items() if language.missing}
+    left_out: Counter[str] = Counter()
+    marked = []
+    for problem in problems:
+        groups = {}
+        for key in ("solutions", "incorrect_solutions"):
+            names = [language_of_number(number) for number in problem[key]["language"]]
+            left_out.update(name for name in names if name in missing)
+            numbers = [0 if name in missing else n for n, name in zip(problem[key]["language"], names, strict=True)]
+            groups[key] = {**problem[key], "language": numbers}
+        marked.append({**problem, **groups})
+    return marked, left_out
+
+
+def _left_out_text(left_out: Counter[str]) -> str:
+    """Return one sentence on what was not judged and why, and one command that installs what is missing."""
+    from nbrun.judge import DEFAULT_LANGUAGES
+
+    rows = [DEFAULT_LANGUAGES[name] for name in left_out]
+    counts = " and ".join(f"{n} {_SPELLINGS.get(name, name)}" for name, n in left_out.items())
+    programs = ", ".join(f"no {Path((row.compilers or row.tools)[0]).name}" for row in rows)
+    packages = [match[1] for row in rows if (match := _APT.search(row.install))]
+    how = f" apt install {' '.join(packages)}" if len(packages) == len(rows) else " ".join(row.install for row in rows)
+    noun = "solution was" if left_out.total() == 1 else "solutions were"
+    return f"{counts} {noun} not judged: {programs}.{how}"
+
+
+# ---- the table of commands
+
+
+class _Argument(NamedTuple):
+    """An argument of a command, and what argparse's add_argument takes beside its name."""
+
+    name: str
+    options: dict[str, Any]
+
+
+class _Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        run: called with the parsed arguments; returns the exit code.
+        summary: its line in the list of
+        about: a paragraph for its own help page.
+        examples: commands as a user would type them.
+    """
+
+    name: str
+    run: Callable[[argparse.Namespace], int]
+    summary: str
+    about: str
+    examples: tuple[str, ...]
+    arguments: tuple[_Argument, ...]
+
+
+def _argument(name: str, help: str, **options: Any) -> _Argument:
+    return _Argument(name, {"help": help, **options})
+
+
+def _flag(name: str, help: str) -> _Argument:
+    return _Argument(name, {"help": help, "action": "store_true"})
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"give a number of seconds above 0, not {text!r}")
+    return seconds
+
+
+_DIR = _argument("results", "a results directory: the folder that was given to nbrun.start", metavar="DIR")
+_DIRS = _argument("results", "results directory: the folder that was given to nbrun.start", metavar="DIR", nargs="+")
+_JSON = _flag("--json", "print JSON, for other programs")
+#: In the order in which the help lists them.
+_COMMANDS = (
+    _Command(
+        "demo",
+        demo,
+        "judge the problem set that comes with nbrun",
+        "Judge the 14 problems and 126 solutions that come with nbrun, in a sandbox on this machine, and print "
+        "how many correct solutions were accepted (tpr) and how many incorrect ones rejected (tnr). Solutions whose "
+        "compiler isn't installed are left out; the last lines say how many, and how to install it. "
+        "Interrupted or killed, the same command continues with only what is missing.",
+        ("nbrun demo", "nbrun demo --workers 2 --results /tmp/demo"),
+        (
+            _argument(
+                "--results", "where to save the results (default: ./nbrun-demo)", metavar="DIR", default="nbrun-demo"
+            ),
+            _argument("--workers", "how many programs run at a time (default: 4)", metavar="N", type=int, default=4),
+        ),
+    ),
+    _Command(
+        "status",
+        status,
+        "count what is saved",
+        "Count samples, tasks that are done, and tasks that ended in errors. It reads no results, so it is "
+        "quick; it works while a run writes.",
+        ("nbrun status results", "nbrun status results --watch", "nbrun status shard-* --json"),
+        (
+            _DIRS,
+            _JSON,
+            _argument(
+                "--watch",
+                f"print a line every SECONDS seconds (default: {_WATCH_S:g}) until every sample is complete and no "
+                "run writes there",
+                nargs="?",
+                type=_seconds,
+                const=_WATCH_S,
+                metavar="SECONDS",
+            ),
+        ),
+    ),
+    _Command(
+        "rates",
+        rates,
+        "how many correct solutions were accepted and incorrect ones rejected",
+        "Print one row for each sample: tpr is the share of correct solutions that were accepted, tnr the share "
+        "of incorrect ones that were rejected. Failures of the judge, errors and missing tasks are counted in columns "
+        "of their own, which are shown where one of them is not 0.",
+        (
+            "nbrun rates results",
+            "nbrun rates results --by language",
+            "nbrun rates results --by sample_id,language --json",
+            "nbrun rates results --by all --average macro",
+        ),
+        (
+            _DIR,
+            _JSON,
+            _argument(
+                "--by",
+                "columns of the results to group by, separated by commas; all prints one row (default: sample_id)",
+                metavar="COLUMNS",
+                default="sample_id",
+            ),
+            _argument(
+                "--average",
+                "micro counts every solution alike, macro takes the mean of the samples' rates (default: micro)",
+                choices=("micro", "macro"),
+                default="micro",
+            ),
+        ),
+    ),
+    _Command(
+        "compare",
+        compare,
+        "compare the verdicts of several runs",
+        "Print the rates of several runs side by side, over the tasks that all of them have judged, which "
+        "verdicts differ, and whether the difference can be chance (McNemar's test).",
+        ("nbrun compare old new", "nbrun compare old new newest --by language"),
+        (
+            _DIRS,
+            _JSON,
+            _argument(
+                "--by",
+                "columns to group by, separated by commas (default: all, one row)",
+                metavar="COLUMNS",
+                default="all",
+            ),
+        ),
+    ),
+    _Command(
+        "show",
+        show,
+        "look at a sample, or at one of its results",
+        "List the results of a sample, or print one of them whole: source, verdict, the first failing test, "
+        "stderr, the error with its traceback. INDEX is the number in the list's column `index`.",
+        (
+            "nbrun show results two-numbers",
+            "nbrun show results two-numbers 3",
+            "nbrun show results two-numbers 0 --group incorrect_solution",
+        ),
+        (
+            _DIR,
+            _JSON,
+            _argument("id", "the sample's id; a wrong one prints similar ids", metavar="ID"),
+            _argument("index", "which item; without it, all are listed", metavar="INDEX", type=int, nargs="?"),
+            _argument(
+                "--group", "the group of the item (default: solution, or the only group that has INDEX)", metavar="NAME"
+            ),
+        ),
+    ),
+    _Command(
+        "errors",
+        errors,
+        "list the tasks that ended in errors",
+        "Count the tasks that ended in errors, by kind and message, with an example of each. They run again when "
+        "the run is started again.",
+        ("nbrun errors results", "nbrun errors results --kind ConnectionError", "nbrun errors results --json"),
+        (
+            _DIR,
+            _JSON,
+            _argument("--kind", "list every task with this type of error, such as TimeoutError", metavar="TYPE"),
+        ),
+    ),
+    _Command(
+        "archive",
+        archive,
+        "move the files of finished samples into one compressed file",
+        "Move the files of finished samples into one compressed file in the same directory. Everything reads and "
+        "continues it as before. No run may write there meanwhile.",
+        ("nbrun archive results", "nbrun archive results --unpack"),
+        (_DIR, _JSON, _flag("--unpack", "move archived samples back into files of their own")),
+    ),
+    _Command(
+        "merge",
+        merge,
+        "make one new directory from several",
+        "Make a new results directory from several, which stay as they are. Of two results of one task the newer "
+        "counts, and a result counts more than an error.",
+        ("nbrun merge all shard-0 shard-1",),
+        (_argument("target", "the directory to make; it must not exist", metavar="TARGET"), _DIRS, _JSON),
+    ),
+    _Command(
+        "export",
+        export,
+        "write all results to a file, one row for each",
+        "Write all results to a file, one row for each. The file's name decides its format: .csv, .json, .jsonl, "
+        "or .parquet (needs pyarrow).",
+        ("nbrun export results results.csv", "nbrun export results results.parquet --force"),
+        (
+            _DIR,
+            _JSON,
+            _argument("file", "the file to write; ends in .csv, .json, .jsonl or .parquet", metavar="FILE"),
+            _flag("--force", "replace FILE if it exists"),
+            _flag("--raw", "in CSV, leave cells that a spreadsheet would run as a formula as they are"),
+        ),
+    ),
+    _Command(
+        "check",
+        check,
+        "look for damage in a results directory",
+        "Read everything in a results directory and list what is damaged and what that costs. The exit code is 1 "
+        "where something is damaged.",
+        ("nbrun check results", "nbrun check results --repair"),
+        (_DIR, _JSON, _flag("--repair", "write new files with what can be read; damaged ones are kept aside")),
+    ),
+)

@@ -46,9 +46,9 @@ from nbrun.engine.worker_pool import (
     complete_failure,
 )
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
-from nbrun.formatting import duration_text
 from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, RetryPolicy, SampleTasks, Task
 from nbrun.output import TaskOutput
+from nbrun.texts import duration_text
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 from nbrun.engine.state import FailureDetector, Item, RunState, SampleWork, StartGate, Taken, TaskQueue, trouble_of
 from nbrun.engine.worker_pool import CompletionQueue, TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from nbrun.formatting import counted, duration_text
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task, TaskSummary
 from nbrun.output import RunOutput
 from nbrun.progress import ProgressTracker
+from nbrun.texts import counted, duration_text
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 

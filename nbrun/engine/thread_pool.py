@@ -30,9 +30,9 @@ from nbrun.engine.worker_pool import (
     timeout_error,
 )
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from nbrun.formatting import counted
 from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedError, Task
 from nbrun.output import Writer, set_writer
+from nbrun.texts import counted
 from nbrun.threads import start_daemon, start_thread
 from nbrun.tuning import TUNING
 

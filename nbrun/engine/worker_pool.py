@@ -32,7 +32,6 @@ from nbrun.errors import (
     ThreadLimitError,
     UnstorableError,
 )
-from nbrun.formatting import time_text
 from nbrun.model import (
     CancelFlag,
     ErrorNote,
@@ -46,7 +45,7 @@ from nbrun.model import (
 )
 from nbrun.output import RunOutput
 from nbrun.progress import ProgressTracker
-from nbrun.texts import without_surrogates
+from nbrun.texts import time_text, without_surrogates
 
 
 class TaskSource(Protocol):

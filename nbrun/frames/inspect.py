@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 from nbrun import verdicts
 from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError, hides_own_frames
-from nbrun.formatting import counted
 from nbrun.frames.rows import language_of
 from nbrun.results.format import Entry
 from nbrun.results.reader import Reader, SampleView, with_totals
 from nbrun.results.sample_file import decode_entry
-from nbrun.texts import escape_control_chars, id_text, without_surrogates
+from nbrun.texts import counted, escape_control_chars, id_text, without_surrogates
 
 if TYPE_CHECKING:
     import pandas as pd

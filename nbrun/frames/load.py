@@ -24,8 +24,7 @@ from pandas.api.types import is_list_like
 from nbrun import verdicts
 from nbrun.errors import InputError, hides_own_frames, warn
 from nbrun.frames.loader import Loader, count_samples
-from nbrun.frames.packing import SparseColumnBuilder
-from nbrun.frames.rows import ORPHANED, Row, column_of
+from nbrun.frames.rows import ORPHANED, Row, SparseColumnBuilder, column_of
 from nbrun.frames.table import DTYPES, MAYBE_EMPTY, Array, Table, join, sparse_column_of, to_frame
 from nbrun.results.format import FOLDER, JsonValue
 from nbrun.results.listing import Problem

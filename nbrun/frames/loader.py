@@ -2,7 +2,7 @@
 
 The journal is read first and the files after it (storage F7); of two entries of one identity the higher seq wins (F4).
 
-Rows of files are kept in `.nbrun/cache/`, in packs (see packing.py) with checksums: data only, since folders are passed
+Rows of files are kept in `.nbrun/cache/`, in packs (see rows.py) with checksums: data only, since folders are passed
 between people. A file's rows count while its size, its times of change (mtime and ctime, in ns) and its inode are those
 that were read, and for an old file the match record too. A file that changed so shortly before it was read that it
 could change again with the same times is not kept. Deleting the cache costs time and nothing else; where it can't be
@@ -31,18 +31,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbrun.formatting import bytes_text
-from nbrun.frames.packing import (
+from nbrun.frames.rows import (
     BadPack,
+    FileReader,
     FileRecord,
+    Helpers,
+    Listener,
     Pack,
     SparseColumnBuilder,
+    ToRead,
     identity,
     identity_in,
     match_digest,
+    read_all,
     unpack,
 )
-from nbrun.frames.rows import FileReader, Helpers, Listener, ToRead, read_all
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.results import plain_files
 from nbrun.results.format import FOLDER, INTEGER_IDS, Header, JsonObject, MatchRecord, RunRecord
@@ -52,6 +55,7 @@ from nbrun.results.replay import read_runs
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place
 from nbrun.results.values import dump
 from nbrun.storage import files
+from nbrun.texts import bytes_text
 from nbrun.tuning import TUNING
 
 Span = tuple[int, int]

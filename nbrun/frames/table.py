@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from nbrun.canonical import KEY_BYTES
-from nbrun.frames.packing import EXACT, Bytes, FileRecord, Pack, Settled, as_json
-from nbrun.frames.rows import NUMBERS, ORPHANED, TEXTS, column_of
+from nbrun.frames.rows import EXACT, NUMBERS, ORPHANED, TEXTS, Bytes, FileRecord, Pack, Settled, as_json, column_of
 from nbrun.results.values import decode, load
 from nbrun.texts import printable
 
@@ -34,7 +33,7 @@ class DictionaryArray:
 
 @dataclass(slots=True)
 class SparseColumn:
-    """A column of a key of results: its kind (see packing.Settled), the rows that have it, and their values.
+    """A column of a key of results: its kind (see rows.Settled), the rows that have it, and their values.
 
     Of kinds t and j, values are codes into `texts`.
     """

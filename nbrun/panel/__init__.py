@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nbrun.formatting import count_text, counted, percent_text, rate_text
 from nbrun.model import ErrorNote, Progress, RunControls, State
 from nbrun.progress import end_advice, end_title, eta_text, load_call, quality_texts
+from nbrun.texts import count_text, counted, percent_text, rate_text
 from nbrun.verdicts import judged
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal, Required, TypedDict
 
-from nbrun.formatting import counted
 from nbrun.model import Progress, RunControls, State
+from nbrun.texts import counted
 
 #: A message that reports results made with other settings contains this call, which makes them again; so does a button.
 REDO_CALL = 'redo="changed"'

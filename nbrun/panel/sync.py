@@ -38,11 +38,10 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from nbrun.formatting import bytes_text, count_text, rate_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Progress, RunControls, State
 from nbrun.panel.actions import enabled_actions
 from nbrun.progress import eta_text, load_call, quality_texts
-from nbrun.texts import shorten, without_surrogates
+from nbrun.texts import bytes_text, count_text, rate_text, shorten, without_surrogates
 from nbrun.threads import start_daemon
 from nbrun.verdicts import judged
 

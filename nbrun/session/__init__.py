@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbrun.errors import InputError, ResultsExistError, RunActiveError, hides_own_frames
-from nbrun.formatting import count_text
 from nbrun.model import RetryPolicy, Task
 from nbrun.results.format import FOLDER
 from nbrun.results.listing import list_samples
@@ -43,6 +42,7 @@ from nbrun.session.arguments import (
 from nbrun.session.run import STOPPED_WAITING, Run, show
 from nbrun.session.sample_source import Samples, open_samples, shard
 from nbrun.session.settings import check_function, is_async, settings_of
+from nbrun.texts import count_text
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nbrun import panel
 from nbrun.engine import Scheduler
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames, warn
-from nbrun.formatting import count_text, counted
 from nbrun.model import Progress, RunControls, State, TaskSummary
 from nbrun.results import reader
 from nbrun.session.arguments import CHANGED, Launch, Limits, Redo, read_workers
 from nbrun.session.sample_source import Samples
 from nbrun.session.supervisor import SecondPass, Supervisor
+from nbrun.texts import count_text, counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,7 +32,6 @@ from nbrun.errors import (
     ThreadLimitError,
     warn,
 )
-from nbrun.formatting import counted
 from nbrun.model import State, Task
 from nbrun.output import Writer, install, set_writer, uninstall
 from nbrun.progress import ProgressTracker
@@ -45,6 +44,7 @@ from nbrun.session.settings import Settings
 from nbrun.storage.match import Retyped
 from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan
 from nbrun.storage.sample_state import SampleState
+from nbrun.texts import counted
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbrun import panel
 from nbrun.errors import InputError, NbrunError, hides_own_frames
-from nbrun.formatting import count_text, counted
 from nbrun.model import Progress, RunControls, State, TaskSummary
 from nbrun.progress import ProgressTracker
 from nbrun.results import reader
@@ -26,7 +25,7 @@ from nbrun.results.format import FOLDER
 from nbrun.session.arguments import check_view
 from nbrun.session.run import show
 from nbrun.storage.lock import holder_of, host_name
-from nbrun.texts import shorten
+from nbrun.texts import count_text, counted, shorten
 from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from nbrun.formatting import counted
 from nbrun.results import plain_files
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
 from nbrun.results.listing import Listing, Problem, is_of_member
@@ -23,7 +22,7 @@ from nbrun.results.sample_file import IN_SEGMENT, FileInfo, OwnFile
 from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
 from nbrun.storage.recovery import recovered, rewrite_sample
-from nbrun.texts import escape_control_chars
+from nbrun.texts import counted, escape_control_chars
 
 #: What repair does, by kind of damage.
 REPAIRS = {

@@ -15,8 +15,7 @@ import pytest
 import nbrun
 from nbrun.frames import loader
 from nbrun.frames.loader import Loader
-from nbrun.frames.packing import ROWS_VERSION
-from nbrun.frames.rows import FileReader
+from nbrun.frames.rows import ROWS_VERSION, FileReader
 from nbrun.frames.table import to_frame
 from tests.frames.judged_runs import OLD, PROBLEMS, problem, run
 
@@ -262,7 +261,7 @@ def test_a_script_without_a_main_guard_runs_once(old, tmp_path):
 
 
 #: What is made of the golden files. If this test fails because the rules for rows, or the layout of a pack, changed on
-#: purpose, raise packing.ROWS_VERSION (or users' caches keep what the old rules made) and put the new digest here.
+#: purpose, raise rows.ROWS_VERSION (or users' caches keep what the old rules made) and put the new digest here.
 GOLDEN_ROWS = (4, "321f830956c8c134")
 GOLDEN_FILE = b"""{
 "format": "nbrun/1",

@@ -9,7 +9,7 @@ import pytest
 
 import nbrun
 from nbrun.cli import main
-from nbrun.cli.parser import make_parser
+from nbrun.cli.commands import make_parser
 from tests.frames.judged_runs import PROBLEMS, problem, run
 
 

@@ -18,7 +18,7 @@ import pytest
 import nbrun
 from nbrun import cli
 from nbrun.frames import loader
-from nbrun.frames.packing import MAGIC, BadPack, unpack
+from nbrun.frames.rows import MAGIC, BadPack, unpack
 from nbrun.results import values
 from nbrun.results.reader import read_rows
 

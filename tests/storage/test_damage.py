@@ -270,7 +270,7 @@ def test_the_command(job, tmp_path, capsys):
     assert cli.main(["check", str(tmp_path), "--repair"]) == 0
     assert "Repaired" in capsys.readouterr().out
     done = subprocess.run(
-        [sys.executable, "-m", "nbrun.cli", "check", str(tmp_path / "none")], capture_output=True, text=True
+        [sys.executable, "-m", "nbrun", "check", str(tmp_path / "none")], capture_output=True, text=True
     )
     assert done.returncode == 2
     assert "no such folder" in done.stderr
