@@ -45,7 +45,7 @@ class ActionButton {
   }
 
   draw(head, isLive) {
-    const can = head.can ?? [];
+    const { can } = head;
     const here = this.actions.filter((action) => action.in_watch === !!head.watched);
     this.action = here.find(({ name }) => can.includes(name)) ?? here[0] ?? this.action;
     const isOn = isLive && can.includes(this.action.name);
@@ -86,7 +86,7 @@ class ActionField {
   draw(head, isLive) {
     this.value = head[this.action.name];
     this.label.hidden = this.action.in_watch !== !!head.watched;
-    this.input.disabled = !isLive || !(head.can ?? []).includes(this.action.name);
+    this.input.disabled = !isLive || !head.can.includes(this.action.name);
     const isChanging = this.input === this.input.getRootNode().activeElement || this.input.hasAttribute("aria-busy");
     if (!isChanging) this.drawValue();
   }
@@ -115,7 +115,7 @@ class Controls {
 
   /** `isLive`: the kernel answers. `root` is focused where no control can be. */
   draw(head, isLive, root) {
-    this.can = isLive ? (head.can ?? []) : [];
+    this.can = isLive ? head.can : [];
     const focused = root.getRootNode().activeElement;
     const hasFocus = !!focused && [...this.row, ...this.notice].some((element) => element.contains(focused));
     for (const control of this.controls) control.draw(head, isLive);

@@ -36,32 +36,35 @@ const number = new Intl.NumberFormat("en-US").format;
 const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
 const clip = (text, characters = 300) => (text.length > characters ? `${text.slice(0, characters - 1)}…` : text);
 
+const UNITS = [
+  [86400, "d"],
+  [3600, "h"],
+  [60, "min"],
+  [1, "s"],
+];
+/** A duration in its two largest units. */
 const duration = (seconds) => {
-  const s = Math.round(seconds);
-  const parts = [
-    [Math.floor(s / 86400), "d"],
-    [Math.floor(s / 3600) % 24, "h"],
-    [Math.floor(s / 60) % 60, "min"],
-    [s % 60, "s"],
-  ];
-  const first = Math.max(
-    0,
-    parts.findIndex(([n]) => n),
-  );
-  return (s ? parts.slice(first, first + 2).filter(([n], i) => n || !i) : [[0, "s"]])
-    .map(([n, unit]) => `${n} ${unit}`)
-    .join(" ");
+  let rest = Math.round(seconds);
+  const parts = UNITS.map(([size, unit]) => {
+    const n = Math.floor(rest / size);
+    rest -= n * size;
+    return n && `${n} ${unit}`;
+  });
+  const first = parts.findIndex((part) => part);
+  return first < 0
+    ? "0 s"
+    : parts
+        .slice(first, first + 2)
+        .filter(Boolean)
+        .join(" ");
 };
 
 /** A time as it was measured, to three digits like `time_text` in Python; times in messages are whole milliseconds. */
-const seconds = (s) =>
-  s >= 60
-    ? duration(s)
-    : s >= 1
-      ? `${Number(s.toPrecision(3))} s`
-      : s >= 0.0005
-        ? `${Math.round(1000 * s)} ms`
-        : "< 1 ms";
+function seconds(s) {
+  if (s >= 60) return duration(s);
+  if (s >= 1) return `${Number(s.toPrecision(3))} s`;
+  return s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms";
+}
 
 /** A text cut in its middle: ids differ mostly at their ends. */
 const cutMiddle = (text, characters) => {
@@ -119,34 +122,43 @@ const REJECTING = new Set([
 /** No part of a bar is narrower than this share of it, or one error in 10,000 tasks could not be seen. */
 const LEAST_PERCENT = 0.6;
 
-/** Paints a bar's segments as one background, without elements. parts: {key: count}; `unexpected` is a line at its foot. */
-function paint(element, parts, total, unexpected = 0) {
-  const widths = SIGNS.filter(([name]) => parts[name]).map(([name]) => [
-    name,
-    Math.max(LEAST_PERCENT, (100 * parts[name]) / Math.max(1, total)),
-  ]);
-  const surplus = widths.reduce((sum, [, width]) => sum + width, 0) - 100;
-  if (surplus > 0) widths.sort((a, b) => b[1] - a[1])[0][1] -= surplus;
-  const order = SIGNS.map(([name]) => name);
-  let from = 0;
-  const stops = widths
-    .sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0]))
-    .map(([name, width]) => {
-      const stop = `var(--nbrun-${name}) ${from.toFixed(2)}% ${(from + width).toFixed(2)}%`;
-      from += width;
-      return stop;
-    });
-  stops.push(`transparent ${from.toFixed(2)}%`);
-  const line = unexpected ? Math.max(1, (100 * unexpected) / Math.max(1, total)).toFixed(2) : 0;
-  const mark = line ? `linear-gradient(90deg, var(--nbrun-unexpected) ${line}%, transparent ${line}%), ` : "";
-  const image = `${mark}linear-gradient(90deg, ${stops.join(", ")})`;
-  if (element.nbrunImage === image) return;
-  element.style.backgroundImage = element.nbrunImage = image;
-  element.style.backgroundSize = mark ? "100% 3px, 100% 100%" : "";
+/** A bar of tasks. Its segments are one background, without elements. */
+class Bar {
+  constructor(attributes) {
+    const all = {
+      role: "progressbar",
+      "aria-valuemin": "0",
+      ...attributes,
+      class: `nbrun-bar ${attributes.class ?? ""}`,
+    };
+    this.element = h("div", all);
+  }
+
+  /** parts: {key: count}; `unexpected` is a line at the bar's foot; `ended` of `total`, and `text`, are for screen readers. */
+  draw(parts, total, unexpected, ended, text) {
+    const percent = (n) => (100 * n) / Math.max(1, total);
+    const shown = SIGNS.filter(([name]) => parts[name]).map(([name]) => name);
+    const widths = shown.map((name) => Math.max(LEAST_PERCENT, percent(parts[name])));
+    const surplus = widths.reduce((sum, width) => sum + width, 0) - 100;
+    if (surplus > 0) widths[widths.indexOf(Math.max(...widths))] -= surplus;
+    let from = 0;
+    const stop = (name, i) => `var(--nbrun-${name}) ${from.toFixed(2)}% ${(from += widths[i]).toFixed(2)}%`;
+    const stops = [...shown.map(stop), `transparent ${from.toFixed(2)}%`];
+    const line = unexpected && Math.max(1, percent(unexpected)).toFixed(2);
+    const mark = line ? `linear-gradient(90deg, var(--nbrun-unexpected) ${line}%, transparent ${line}%), ` : "";
+    const image = `${mark}linear-gradient(90deg, ${stops.join(", ")})`;
+    if (this.image !== image) {
+      this.element.style.backgroundImage = this.image = image;
+      this.element.style.backgroundSize = mark ? "100% 3px, 100% 100%" : "";
+    }
+    setAttribute(this.element, "aria-valuenow", ended);
+    setAttribute(this.element, "aria-valuemax", total);
+    setAttribute(this.element, "aria-valuetext", text);
+  }
 }
 
 /** Splits counts into what a bar shows. `judgeDone` of the judge's errors are results, the others are errors. */
-function segments({ done, accepted, rejected, errors, judge, running, waiting }, judgeDone) {
+function segments({ done, accepted, rejected, errors, judge_errors: judge, running, waiting }, judgeDone) {
   return {
     accepted,
     rejected,

@@ -4,6 +4,9 @@ const ROW_PX = 26;
 const NARROW_ROW_PX = 46; // two lines a row
 const HEADER_PX = 26;
 
+/** Whether a key means something to the notebook or the browser on every element. */
+const isCommand = ({ ctrlKey, metaKey, altKey, key }) =>
+  ctrlKey || metaKey || altKey || ["Tab", "Escape"].includes(key);
 const columnHeader = (content, attributes = {}) => h("div", { role: "columnheader", ...attributes }, content);
 
 class List {
@@ -29,9 +32,8 @@ class List {
       this.head,
       this.spacer,
     );
-    this.scroller = this.element;
-    this.scroller.nbrunList = this;
-    this.scroller.addEventListener("scroll", () => (this.frame ||= requestAnimationFrame(() => this.draw())), {
+    this.element.nbrunList = this;
+    this.element.addEventListener("scroll", () => (this.frame ||= requestAnimationFrame(() => this.draw())), {
       passive: true,
     });
     this.spacer.addEventListener("click", (event) => this.click(event));
@@ -43,7 +45,7 @@ class List {
     if (this.active >= count) this.active = -1;
     this.spacer.hidden = !count; // a row group without rows is an error to assistive technology
     this.spacer.style.height = `${count * this.rowPx}px`;
-    this.scroller.style.height = `${Math.min(this.shown, Math.max(1, count)) * this.rowPx + HEADER_PX}px`;
+    this.element.style.height = `${Math.min(this.shown, Math.max(1, count)) * this.rowPx + HEADER_PX}px`;
     setAttribute(this.element, "aria-rowcount", count);
     this.draw();
   }
@@ -63,7 +65,7 @@ class List {
 
   draw() {
     this.frame = 0;
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / this.rowPx) - 1);
+    const first = Math.max(0, Math.floor(this.element.scrollTop / this.rowPx) - 1);
     const wanted = Math.max(0, Math.min(this.count - first, this.shown + 3));
     while (this.rows.length < wanted) {
       this.rows.push(this.makeRow());
@@ -80,12 +82,12 @@ class List {
       row.show(place);
     });
     const isThere = this.active >= first && this.active < first + wanted;
-    if (isThere) setAttribute(this.scroller, "aria-activedescendant", `${this.id}-${this.active}`);
-    else this.scroller.removeAttribute("aria-activedescendant");
+    if (isThere) setAttribute(this.element, "aria-activedescendant", `${this.id}-${this.active}`);
+    else this.element.removeAttribute("aria-activedescendant");
   }
 
   toTop() {
-    this.scroller.scrollTop = 0;
+    this.element.scrollTop = 0;
     this.active = -1;
   }
 
@@ -99,16 +101,14 @@ class List {
 
   /** Arrow keys move, Enter opens; other plain keys do nothing, where the notebook would delete cells at "d d". */
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab" || event.key === "Escape") return;
+    if (isCommand(event)) return;
     event.stopImmediatePropagation();
     const page = this.shown - 1;
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
-    if (event.key in steps && this.count) {
-      const to =
-        this.active < 0 && steps[event.key] > 0 && Number.isFinite(steps[event.key])
-          ? 0
-          : this.active + steps[event.key];
-      this.active = Math.max(0, Math.min(this.count - 1, to));
+    const step = steps[event.key];
+    if (step && this.count) {
+      const isFirst = this.active < 0 && step > 0 && step !== Infinity;
+      this.active = Math.max(0, Math.min(this.count - 1, isFirst ? 0 : this.active + step));
       this.reveal(this.active);
     } else if (event.key === "Enter" && this.active >= 0) this.open(this.active);
     else return;
@@ -118,22 +118,17 @@ class List {
 
   reveal(place) {
     const top = place * this.rowPx;
-    const { scrollTop } = this.scroller;
-    const height = this.scroller.clientHeight - HEADER_PX;
-    if (top < scrollTop) this.scroller.scrollTop = top;
-    else if (top + this.rowPx > scrollTop + height) this.scroller.scrollTop = top + this.rowPx - height;
+    const { scrollTop } = this.element;
+    const height = this.element.clientHeight - HEADER_PX;
+    if (top < scrollTop) this.element.scrollTop = top;
+    else if (top + this.rowPx > scrollTop + height) this.element.scrollTop = top + this.rowPx - height;
   }
 }
 
 /** Keeps plain keys on the panel from the notebook, where "d d" deletes cells; Tab, Escape and Shift+Enter reach it. */
 function keepKeys(event) {
   if (event.target.nbrunList) return event.target.nbrunList.key(event);
-  const isForNotebook =
-    event.ctrlKey ||
-    event.metaKey ||
-    event.altKey ||
-    ["Tab", "Escape"].includes(event.key) ||
-    (event.shiftKey && event.key === "Enter");
+  const isForNotebook = isCommand(event) || (event.shiftKey && event.key === "Enter");
   if (!isForNotebook && event.target.closest?.(".nbrun-panel")) event.stopImmediatePropagation();
 }
 

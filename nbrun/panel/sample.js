@@ -73,7 +73,7 @@ class Sample {
 
   ask() {
     this.askedAt = performance.now();
-    this.askedAtCount = this.ended();
+    this.askedAtCounts = this.counts.join();
     const asked = (this.asked = this.store.act("sample", { sample: this.number }));
     setTimeout(
       () => this.asked === asked && setText(this.count, "waiting: the kernel answers when the running cell ends"),
@@ -81,15 +81,16 @@ class Sample {
     );
   }
 
-  ended() {
-    const { done, errors, work, wait } = this.store.columns;
-    return [done[this.number], errors[this.number], work[this.number], wait[this.number]].join();
+  /** How many of the tasks are done, in errors, running and waiting. */
+  get counts() {
+    const { done, errors, running, waiting } = this.store.countsOf(this.number);
+    return [done, errors, running, waiting];
   }
 
   /** Asks for the tasks again, now and then, when their counts have changed. */
   refresh() {
     if (this.number < 0 || this.asked || this.store.lost || document.hidden) return;
-    if (this.ended() !== this.askedAtCount && performance.now() - this.askedAt > ASK_AGAIN_MS) this.ask();
+    if (this.counts.join() !== this.askedAtCounts && performance.now() - this.askedAt > ASK_AGAIN_MS) this.ask();
   }
 
   /** Takes an answer of the kernel, if it is to a question of this object. */
@@ -141,20 +142,20 @@ class Sample {
   /** Leaves out columns that are empty or the same for all tasks. */
   chooseColumns() {
     const { tasks } = this;
-    const differ = (key) => tasks.some((task) => task[key] !== tasks[0][key]);
+    const any = (has) => tasks.some(has);
     const shown = {
-      group: differ("group"),
+      group: any((task) => task.group !== tasks[0].group),
       index: true,
       outcome: true,
-      time: tasks.some((task) => task.time !== null),
-      attempts: tasks.some((task) => task.attempts > 1),
-      language: tasks.some((task) => task.language),
-      item: tasks.some((task) => task.item),
-      result: tasks.some((task) => task.result),
+      time: any((task) => task.time !== null),
+      attempts: any((task) => task.attempts > 1),
+      language: any((task) => task.language),
+      item: any((task) => task.item),
+      result: any((task) => task.result),
     };
     const columns = TASK_COLUMNS.filter(([key]) => shown[key]);
     this.heads.forEach((head, i) => (head.hidden = !shown[TASK_COLUMNS[i][0]]));
-    setText(this.heads[2], tasks.some((task) => task.status === "done" && task.verdict) ? "Verdict" : "Status");
+    setText(this.heads[2], any((task) => task.status === "done" && task.verdict) ? "Verdict" : "Status");
     if (columns.join() === this.columns.join()) return;
     this.columns = columns;
     this.list.element.style.setProperty("--nbrun-columns", columns.map(([, , width]) => width).join(" "));
@@ -165,10 +166,8 @@ class Sample {
     const wanted = this.verdicts.value;
     const matches = (task) => wordOf(task) === wanted || (wanted === "unexpected" && task.isUnexpected);
     this.chosen = wanted ? this.tasks.filter(matches) : this.tasks;
-    const { total, done, errors, work, wait } = this.store.columns;
-    const begun = [done, errors, work, wait].reduce((sum, column) => sum + column[this.number], 0);
-    const all = total[this.number];
-    const left = Math.max(0, all - begun);
+    const all = this.store.columns.total[this.number];
+    const left = Math.max(0, all - this.counts.reduce((sum, n) => sum + n, 0));
     setText(this.count, `${plural(all, "task")}${left ? `, ${number(left)} not begun` : ""}`);
     this.list.element.hidden = !this.tasks.length;
     this.list.resize(this.chosen.length);
@@ -191,8 +190,7 @@ class Sample {
   show({ facts = [], texts = [], text, failed }) {
     if (failed) texts = [["", text]];
     const { task } = this;
-    if (task && (task.status === "running" || task.status === "waiting"))
-      texts = [["", aboutUnfinished(task)], ...texts.filter(([heading]) => heading)];
+    if (task && isUnfinished(task)) texts = [["", aboutUnfinished(task)], ...texts.filter(([heading]) => heading)];
     const title = task ? `${task.group} ${task.index}` : "";
     this.entry.replaceChildren(
       div(
@@ -217,16 +215,13 @@ const aboutUnfinished = (task) =>
   task.status === "running"
     ? `It has been running for ${seconds(task.time ?? 0)}${task.attempts > 1 ? `, attempt ${task.attempts}` : ""}.`
     : `It waits for attempt ${task.attempts + 1}: ${task.item || "it asked to be tried again"}.`;
-const wordOf = (task) =>
-  task.status === "running" || task.status === "waiting"
-    ? task.status
-    : task.verdict || (task.status === "error" ? "error" : "done");
-const TASK_SIGNS = { Accepted: "✓", JudgeError: "?" };
-const signOf = (task) => {
-  if (task.status === "running") return "▸";
-  if (task.status === "waiting") return "…";
-  if (task.status === "error" && task.verdict !== "JudgeError") return "!";
-  return TASK_SIGNS[task.verdict] ?? (REJECTING.has(task.verdict) ? "✗" : "•");
+const isUnfinished = ({ status }) => status === "running" || status === "waiting";
+const wordOf = (task) => (isUnfinished(task) ? task.status : task.verdict || task.status);
+const STATUS_SIGNS = { running: "▸", waiting: "…", error: "!" };
+const VERDICT_SIGNS = { Accepted: "✓", JudgeError: "?" };
+const signOf = ({ status, verdict }) => {
+  if (status in STATUS_SIGNS && verdict !== "JudgeError") return STATUS_SIGNS[status];
+  return VERDICT_SIGNS[verdict] ?? (REJECTING.has(verdict) ? "✗" : "•");
 };
 
 class TaskRow {
@@ -238,21 +233,18 @@ class TaskRow {
 
   show(place) {
     const task = this.sample.chosen[place];
-    const outcome = `${signOf(task)} ${wordOf(task)}${task.isUnexpected ? ` ${UNEXPECTED}` : ""}`;
+    const word = wordOf(task);
     const texts = {
       ...task,
       index: number(task.index),
-      outcome,
+      outcome: `${signOf(task)} ${word}${task.isUnexpected ? ` ${UNEXPECTED}` : ""}`,
       time: task.time === null ? "" : seconds(task.time),
       attempts: number(task.attempts),
     };
+    const titles = task.isUnexpected ? { ...texts, outcome: `${word}: unexpected for this group` } : texts;
     this.sample.columns.forEach(([key], i) => {
       setText(this.cells[i], texts[key]);
-      setAttribute(
-        this.cells[i],
-        "title",
-        key === "outcome" && task.isUnexpected ? `${wordOf(task)}: unexpected for this group` : texts[key],
-      );
+      setAttribute(this.cells[i], "title", titles[key]);
     });
     this.element.classList.toggle("nbrun-is-unexpected", task.isUnexpected);
     setAttribute(this.element, "aria-selected", task === this.sample.task);

@@ -67,8 +67,8 @@ class Samples {
       this.list.element,
     );
     // Rows must not move away from under the pointer.
-    this.list.scroller.addEventListener("pointerenter", () => (this.isHeld = true));
-    this.list.scroller.addEventListener("pointerleave", () => (this.isHeld = false));
+    this.list.element.addEventListener("pointerenter", () => (this.isHeld = true));
+    this.list.element.addEventListener("pointerleave", () => (this.isHeld = false));
   }
 
   search(text) {
@@ -86,7 +86,7 @@ class Samples {
   /** How many samples were not read yet; null if unknown. */
   get unreadCount() {
     const { samples_total: total } = this.store.head;
-    return total === null || total === undefined ? null : Math.max(0, total - this.store.size);
+    return total == null ? null : Math.max(0, total - this.store.names.length);
   }
 
   /** Takes an answer of the kernel, if it is to a question of this object. */
@@ -118,44 +118,36 @@ class Samples {
 
   /** Shows new values at once, a new order now and then. */
   refresh() {
-    const grew = this.lower.length !== this.store.size;
+    const grew = this.lower.length !== this.store.names.length;
     const due = performance.now() - this.orderedAt > ORDER_MS;
-    if (grew || (due && !this.isHeld)) this.arrange();
-    else {
-      this.list.draw();
-      if (due || this.late) return;
-      this.late = setTimeout(() => (this.late = 0) || this.refresh(), ORDER_MS);
-    }
+    if (grew || (due && !this.isHeld)) return this.arrange();
+    this.list.draw();
+    if (!due && !this.late) this.late = setTimeout(() => (this.late = 0) || this.refresh(), ORDER_MS);
   }
 
   arrange() {
     const { store } = this;
     this.orderedAt = performance.now();
-    if (this.lower.length > store.size) this.lower = [];
-    if (this.lower.length < store.size) {
-      for (let i = this.lower.length; i < store.size; i++) this.lower.push(store.names[i].toLowerCase());
+    if (this.lower.length > store.names.length) this.lower = [];
+    if (this.lower.length < store.names.length) {
+      for (let i = this.lower.length; i < store.names.length; i++) this.lower.push(store.names[i].toLowerCase());
       this.byId = [];
-      if (this.unread.length) this.forgetRead();
+      const read = new Set(this.unread.length ? store.names : []);
+      this.unread = this.unread.filter((id) => !read.has(id)); // those have rows of their own now
     }
     this.drawVerdicts();
     this.order = this.sorted(this.chosen());
     const unread = this.isFiltered ? 0 : this.unread.length;
-    this.list.element.hidden = !store.size && !unread;
+    this.list.element.hidden = !store.names.length && !unread;
     this.drawNote();
     // Without verdicts the column of outcomes would only repeat the counts.
-    this.isJudged = (store.head.verdicts ?? []).length > 0;
+    this.isJudged = store.head.verdicts.length > 0;
     this.list.element.classList.toggle("nbrun-unjudged", !this.isJudged);
     this.list.resize(this.order.length + unread);
   }
 
   drawNote() {
-    setText(this.note, this.words(this.store.size));
-  }
-
-  /** Drops those that were read meanwhile: they have rows of their own. */
-  forgetRead() {
-    const read = new Set(this.store.names);
-    this.unread = this.unread.filter((id) => !read.has(id));
+    setText(this.note, this.words(this.store.names.length));
   }
 
   get isFiltered() {
@@ -171,19 +163,19 @@ class Samples {
       (!bit || seen[i] & bit) &&
       (this.state === "all" || this.isInState(i));
     const found = [];
-    for (let i = 0; i < this.store.size; i++) if (matches(i)) found.push(i);
+    for (let i = 0; i < this.store.names.length; i++) if (matches(i)) found.push(i);
     return found;
   }
 
   /** Whether a sample is in the state that is chosen in the filter. */
   isInState(i) {
-    const { total, done, errors, work, wait, unexpected } = this.store.columns;
+    const { total, done, errors, running, waiting, unexpected } = this.store.columns;
     const ended = done[i] + errors[i];
     return {
-      work: work[i],
-      retry: wait[i],
-      waiting: !ended && !work[i] && !wait[i] && total[i],
-      begun: (ended || work[i]) && ended < total[i],
+      work: running[i],
+      retry: waiting[i],
+      waiting: !ended && !running[i] && !waiting[i] && total[i],
+      begun: (ended || running[i]) && ended < total[i],
       finished: done[i] >= total[i],
       errors: errors[i],
       unexpected: unexpected[i],
@@ -191,12 +183,12 @@ class Samples {
   }
 
   sorted(chosen) {
-    const { total, done, errors, work, judge_errors: judge, unexpected } = this.store.columns;
+    const { total, done, errors, running, judge_errors: judge, unexpected } = this.store.columns;
     const [key, direction] = this.sort;
     if (key === "work") {
       // at work, with errors, begun, waiting, finished; each by its number
       const ranks = [[], [], [], [], []];
-      for (const i of chosen) ranks[work[i] ? 0 : errors[i] ? 1 : total[i] <= done[i] ? 4 : done[i] ? 2 : 3].push(i);
+      for (const i of chosen) ranks[running[i] ? 0 : errors[i] ? 1 : total[i] <= done[i] ? 4 : done[i] ? 2 : 3].push(i);
       return ranks.flat();
     }
     if (key === "id") {
@@ -234,7 +226,7 @@ class Samples {
   }
 
   drawVerdicts() {
-    const names = (this.store.head.verdicts ?? []).slice(0, 32).map(([name]) => name);
+    const names = this.store.head.verdicts.slice(0, 32).map(([name]) => name);
     const shown = this.verdicts.options;
     for (let i = shown.length - 1; i < names.length; i++) this.verdicts.append(h("option", { value: i }, ""));
     names.forEach((name, i) => setText(shown[i + 1], i === 31 ? "Other verdicts" : clip(name, 40)));
@@ -246,72 +238,46 @@ class SampleRow {
   constructor(samples) {
     this.samples = samples;
     this.id = new Id({ role: "gridcell", class: "nbrun-name" });
-    this.bar = h("div", { class: "nbrun-bar", role: "progressbar", "aria-valuemin": "0" });
+    this.bar = new Bar({});
     this.counts = h("div", { role: "gridcell", class: "nbrun-counts" });
     this.marks = h("div", { role: "gridcell", class: "nbrun-marks" });
-    this.element = h(
-      "div",
-      { role: "row", class: "nbrun-row" },
-      this.id.element,
-      h("div", { role: "gridcell", class: "nbrun-bar-cell" }, this.bar),
-      this.counts,
-      this.marks,
-    );
+    const barCell = h("div", { role: "gridcell", class: "nbrun-bar-cell" }, this.bar.element);
+    this.element = h("div", { role: "row", class: "nbrun-row" }, this.id.element, barCell, this.counts, this.marks);
   }
 
   show(place) {
-    const { store, order, opened, unread } = this.samples;
+    const { store, order, opened, unread, isJudged, list } = this.samples;
     const isRead = place < order.length;
     const sample = isRead ? order[place] : -1;
     const id = isRead ? store.names[sample] : (unread[place - order.length] ?? "");
+    const counts = store.countsOf(sample);
+    const { total, done, errors, running, waiting, unexpected } = counts;
+    const ended = done + errors;
+    const parts = store.segmentsOf(counts);
+    const isJudgedHere = parts.accepted || parts.rejected;
+    const marks = SIGNS.filter(([name]) => parts[name] && (name !== "done" || isJudgedHere)).map(
+      ([name, mark, word]) => [mark, parts[name], word],
+    );
+    if (unexpected) marks.unshift([UNEXPECTED, unexpected, "unexpected"]);
+    const words = marks.map(([, n, word]) => `${word}: ${number(n)}`).join(", ");
+    const hasRoom = !isJudged && list.rowPx === ROW_PX; // elsewhere the bar or another column shows it
+    const said = [
+      isRead ? `${number(done)} of ${number(total)}` : "not read yet",
+      errors && plural(errors, "error"),
+      hasRoom && running && `${number(running)} running`,
+      hasRoom && waiting && `${number(waiting)} waiting`,
+    ];
+    const value = isRead ? `${number(ended)} of ${number(total)}` : "not read yet";
     setAttribute(this.element, "data-sample-id", id);
     setAttribute(this.element, "aria-selected", isRead && sample === opened);
     this.element.classList.toggle("nbrun-unread", !isRead);
+    this.element.classList.toggle("nbrun-at-work", running > 0);
     this.id.show(id);
-    setAttribute(this.bar, "aria-label", clip(id));
-    if (isRead) this.showCounts(sample);
-    else this.showUnread();
-  }
-
-  showUnread() {
-    this.element.classList.remove("nbrun-at-work");
-    paint(this.bar, {}, 1);
-    setAttribute(this.bar, "aria-valuenow", 0);
-    setAttribute(this.bar, "aria-valuemax", 0);
-    setAttribute(this.bar, "aria-valuetext", "not read yet");
-    setText(this.counts, "not read yet");
-    setText(this.marks, "");
-    this.counts.classList.remove("nbrun-with-errors");
-  }
-
-  showCounts(sample) {
-    const { store, isJudged, list } = this.samples;
-    const { total, done, errors, work, wait, unexpected } = store.columns;
-    const ended = done[sample] + errors[sample];
-    const parts = store.segmentsOf(sample);
-    const said = SIGNS.filter(([name]) => parts[name] && (name !== "done" || parts.accepted || parts.rejected));
-    this.element.classList.toggle("nbrun-at-work", work[sample] > 0);
-    setAttribute(this.bar, "aria-valuenow", ended);
-    setAttribute(this.bar, "aria-valuemax", total[sample]);
-    paint(this.bar, parts, total[sample], unexpected[sample]);
-    const hasRoom = !isJudged && list.rowPx === ROW_PX; // elsewhere the bar or another column shows it
-    const counts = [
-      `${number(done[sample])} of ${number(total[sample])}`,
-      errors[sample] && plural(errors[sample], "error"),
-      hasRoom && work[sample] && `${number(work[sample])} running`,
-      hasRoom && wait[sample] && `${number(wait[sample])} waiting`,
-    ];
-    setText(this.counts, counts.filter(Boolean).join(", "));
-    this.counts.classList.toggle("nbrun-with-errors", errors[sample] > 0);
-    const marks = said.map(([name, mark, word]) => [mark, parts[name], word]);
-    if (unexpected[sample]) marks.unshift([UNEXPECTED, unexpected[sample], "unexpected"]);
+    setAttribute(this.bar.element, "aria-label", clip(id));
+    this.bar.draw(parts, total, unexpected, ended, words ? `${value}; ${words}` : value);
+    setText(this.counts, said.filter(Boolean).join(", "));
+    this.counts.classList.toggle("nbrun-with-errors", errors > 0);
     setText(this.marks, marks.map(([mark, n]) => `${mark} ${number(n)}`).join("  "));
-    const words = marks.map(([, n, word]) => `${word}: ${number(n)}`).join(", ");
     setAttribute(this.marks, "title", words);
-    setAttribute(
-      this.bar,
-      "aria-valuetext",
-      `${number(ended)} of ${number(total[sample])}${words ? `; ${words}` : ""}`,
-    );
   }
 }

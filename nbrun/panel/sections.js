@@ -19,8 +19,7 @@ class Chart {
     this.element = div("nbrun-chart", this.svg, this.top);
   }
 
-  draw(chart, rate) {
-    const [step, rates] = chart ?? [1, []];
+  draw([step, rates], rate) {
     this.element.classList.toggle("nbrun-unseen", rates.length < 3); // it keeps its room
     if (this.shown === rates || rates.length < 3) return;
     this.shown = rates;
@@ -30,8 +29,8 @@ class Chart {
     const steps = rates.map((value, i) => `L${x(i)} ${y(value)}L${x(i + 1)} ${y(value)}`).join("");
     this.line.setAttribute("d", `M0 30${steps}L120 30Z`);
     const span = duration(step * rates.length);
-    const most =
-      highest >= 1 ? `${number(Number(highest.toPrecision(3)))}/s` : `${Number((60 * highest).toPrecision(2))}/min`;
+    const perMinute = `${Number((60 * highest).toPrecision(2))}/min`;
+    const most = highest >= 1 ? `${number(Number(highest.toPrecision(3)))}/s` : perMinute;
     setText(this.top, `peak ${most} in ${span}`);
     setAttribute(this.svg, "aria-label", `Throughput over ${span}: now ${rate || "nothing"}, at most ${most}`);
   }
@@ -39,6 +38,8 @@ class Chart {
 
 const wordsOfError = (kind) =>
   `${kind.type}: ${kind.message}\n${kind.sample_id}, ${kind.group} ${kind.index}\n\n${kind.traceback}`;
+const placeOfError = ({ sample_id: id, group, index }) =>
+  id === undefined ? "" : `last in ${cutMiddle(id, 80)}, ${group} ${index}`;
 
 /** The traceback of the error for which the run paused itself. */
 class Failure {
@@ -46,31 +47,24 @@ class Failure {
     this.words = h("b");
     this.where = span("nbrun-quiet");
     this.trace = textBox("Traceback");
+    const copied = copyButton("Copy the traceback", () => wordsOfError(this.kind));
     this.element = h(
       "section",
       { class: "nbrun-failure", "aria-label": "Why the run paused", hidden: "" },
-      div(
-        "nbrun-bar-of-title",
-        this.words,
-        this.where,
-        copyButton("Copy the traceback", () => wordsOfError(this.kind)),
-      ),
+      div("nbrun-bar-of-title", this.words, this.where, copied),
       this.trace,
     );
   }
 
   /** `failing`: the type of that error, or "". */
   draw(kinds, failing) {
-    const kind = failing && kinds?.find(({ type }) => type === failing);
+    const kind = failing && kinds.find(({ type }) => type === failing);
     const isNew = kind && this.element.hidden;
     this.element.hidden = !kind?.traceback;
     if (!kind) return;
     this.kind = kind;
     setText(this.words, kind.type);
-    setText(
-      this.where,
-      kind.sample_id === undefined ? "" : `last in ${cutMiddle(kind.sample_id, 80)}, ${kind.group} ${kind.index}`,
-    );
+    setText(this.where, placeOfError(kind));
     setText(this.trace, kind.traceback ?? "");
     if (isNew) this.trace.scrollTop = this.trace.scrollHeight; // the last lines matter most
   }
@@ -94,13 +88,13 @@ class Title {
 
   /** Reads the title each time, because the front end changes it when another document is shown. */
   set(words) {
-    const bare =
-      this.shown && document.title.startsWith(this.shown) ? document.title.slice(this.shown.length) : document.title;
+    const { title } = document;
+    const bare = title.startsWith(this.shown) ? title.slice(this.shown.length) : title;
     // Of several runs on one page the first that is live is shown.
     if (words && window.nbrunTitle && window.nbrunTitle !== this) return;
     window.nbrunTitle = words ? this : window.nbrunTitle === this ? null : window.nbrunTitle;
     this.shown = words ? `${words} · ` : "";
-    if (document.title !== this.shown + bare) document.title = this.shown + bare;
+    if (title !== this.shown + bare) document.title = this.shown + bare;
   }
 
   close() {
@@ -120,10 +114,10 @@ class Fold {
   }
 
   draw(value, words, again = false) {
-    this.element.hidden = !value?.length;
+    this.element.hidden = !value.length;
     this.words = words;
-    setText(this.title, words ?? "");
-    if ((value === this.value && !again) || !value) return;
+    setText(this.title, words);
+    if (value === this.value && !again) return;
     this.value = value;
     if (this.element.open) this.fill(this.inside, value);
   }
@@ -133,7 +127,7 @@ class Errors {
   constructor(act, openSample) {
     this.act = act;
     this.openSample = openSample;
-    this.kinds = new Map();
+    this.kinds = Object.create(null); // type -> its elements
     this.more = div("nbrun-quiet");
     this.fold = new Fold((inside, kinds) => this.fill(inside, kinds));
     this.element = this.fold.element;
@@ -143,21 +137,17 @@ class Errors {
   /** `all`: how many errors there are; a new kind comes a little later. */
   draw(kinds, live, all) {
     this.live = live;
-    this.fold.draw(kinds, `${plural(all ?? 0, "error")} of ${plural((kinds ?? []).length, "kind")}`);
-    for (const shown of this.kinds.values()) shown.retry.disabled = !live;
+    this.fold.draw(kinds, `${plural(all, "error")} of ${plural(kinds.length, "kind")}`);
+    for (const one of Object.values(this.kinds)) one.retry.disabled = !live;
   }
 
   fill(inside, kinds) {
     const shown = kinds.slice(0, KINDS_SHOWN).map((kind) => {
-      if (!this.kinds.has(kind.type)) this.kinds.set(kind.type, this.make(kind.type));
-      const one = this.kinds.get(kind.type);
+      const one = (this.kinds[kind.type] ??= this.make(kind.type));
       one.kind = kind;
       setText(one.count, `× ${number(kind.n)}`);
       setText(one.message, clip(kind.message ?? "", 200));
-      setText(
-        one.where,
-        kind.sample_id === undefined ? "" : `last in ${clip(kind.sample_id, 80)}, ${kind.group} ${kind.index}`,
-      );
+      setText(one.where, placeOfError(kind));
       setText(one.trace, kind.traceback || kind.message || "");
       one.retry.disabled = !this.live;
       return one.element;
@@ -169,12 +159,7 @@ class Errors {
   }
 
   make(type) {
-    const one = {
-      count: h("span"),
-      message: h("bdi", {}),
-      where: h("bdi", {}),
-      trace: textBox(`Traceback of ${type}`),
-    };
+    const one = { count: h("span"), message: h("bdi"), where: h("bdi"), trace: textBox(`Traceback of ${type}`) };
     one.retry = button("Try these again", (pressed) => this.act(pressed, ACTIONS.retry_errors, { type }), {
       "aria-label": `Try these again: ${type}`,
     });
@@ -203,11 +188,10 @@ class Endpoints {
   constructor() {
     this.rows = [];
     this.headers = ENDPOINT_COLUMNS.map((name) => columnHeader(name));
-    const columns = this.headers;
     this.list = new List({
       label: "Endpoints of the judge",
       shown: ENDPOINTS_SHOWN,
-      columns,
+      columns: this.headers,
       open: () => {},
       makeRow: () => this.row(),
     });
@@ -223,14 +207,16 @@ class Endpoints {
   draw(rows, areFolders) {
     (areFolders ? FOLDER_COLUMNS : ENDPOINT_COLUMNS).forEach((name, i) => setText(this.headers[i], name));
     this.headers[3].classList.toggle("nbrun-unseen", areFolders);
-    const states = new Map();
-    for (const [, word] of rows ?? []) {
+    const states = {};
+    for (const [, word] of rows) {
       const state = ENDPOINT_STATES[word] ?? word;
-      states.set(state, (states.get(state) ?? 0) + 1);
+      states[state] = (states[state] ?? 0) + 1;
     }
-    const said = [...states].map(([state, n]) => `${number(n)} ${state}`).join(", ");
+    const said = Object.entries(states)
+      .map(([state, n]) => `${number(n)} ${state}`)
+      .join(", ");
     if (areFolders) return this.fold.draw(rows, `Folders: ${said}`);
-    const flying = (rows ?? []).reduce((sum, row) => sum + (row[2] ?? 0), 0);
+    const flying = rows.reduce((sum, row) => sum + (row[2] ?? 0), 0);
     this.fold.draw(rows, `Endpoints: ${said}; ${plural(flying, "request")} in flight`);
   }
 
@@ -239,13 +225,8 @@ class Endpoints {
     const element = h("div", { role: "row", class: "nbrun-row" }, ...cells);
     const show = (place) => {
       const [name, state, flying, mean, error] = this.rows[place];
-      [
-        name,
-        ENDPOINT_STATES[state] ?? state,
-        flying === null ? "" : number(flying),
-        mean === null ? "" : seconds(mean),
-        error,
-      ].forEach((text, i) => {
+      const times = [flying === null ? "" : number(flying), mean === null ? "" : seconds(mean)];
+      [name, ENDPOINT_STATES[state] ?? state, ...times, error].forEach((text, i) => {
         setText(cells[i], text);
         setAttribute(cells[i], "title", text);
       });
@@ -274,8 +255,7 @@ class Log {
   }
 
   draw(logs) {
-    const count = logs?.length ?? 0;
-    const lines = `${count >= LOGS_SENT ? "the last " : ""}${plural(count, "line")}`;
+    const lines = `${logs.length >= LOGS_SENT ? "the last " : ""}${plural(logs.length, "line")}`;
     this.fold.draw(logs, `Log: ${lines} of what tasks print, warn of and log`);
   }
 }

@@ -2,26 +2,31 @@
 // when the kernel is gone. One Store a model, however many views it has.
 
 const COUNTS = ["done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected"];
+const NOW = ["running", "waiting"]; // tasks that are in these states
 const SECTIONS = ["kinds", "logs", "endpoints", "chart"];
+const NO_HEAD = {
+  can: [],
+  verdicts: [],
+  quality: [],
+  errors: 0,
+  unexpected: 0,
+  message: "",
+  results: "",
+  next: "",
+  end: "",
+};
+const noSections = () => ({ kinds: [], logs: [], endpoints: [], chart: [1, []] }); // the chart's step, and its rates
 const ENDED = ["done", "stopped", "halted"];
-
-/** The head as it was when the page was saved. */
-function readLast(model) {
-  try {
-    return JSON.parse(model.get("last") || "{}");
-  } catch {
-    return {};
-  }
-}
 
 class Store {
   constructor(model) {
     this.model = model;
-    this.head = readLast(model); // as saved with the page, until the kernel's first message
+    // As saved with the page, until the kernel's first message.
+    this.head = { ...NO_HEAD, ...JSON.parse(model.get("last") || "{}") };
     this.headAt = 0; // performance.now() when the head came
     this.names = [];
-    this.columns = Object.fromEntries(["total", ...COUNTS, "work", "wait"].map((name) => [name, new Uint32Array(64)]));
-    this.sections = {};
+    this.columns = Object.fromEntries(["total", ...COUNTS, ...NOW].map((name) => [name, new Uint32Array(64)]));
+    this.sections = noSections();
     this.kinds = []; // of errors: those of the section that some task ended in
     this.seq = 0;
     this.lost = ""; // why, in words, or ""
@@ -58,28 +63,16 @@ class Store {
     return this.seq > 0;
   }
 
-  get size() {
-    return this.names.length;
+  /** All counts of a sample; zeros for -1, a sample that was not read yet. */
+  countsOf(i) {
+    return Object.fromEntries(Object.entries(this.columns).map(([name, column]) => [name, column[i] ?? 0]));
   }
 
-  /** What the bar of a sample shows. */
-  segmentsOf(i) {
-    const { done, accepted, rejected, errors, judge_errors: judge, work, wait, seen } = this.columns;
-    const bit = this.head.verdicts?.findIndex(([name]) => name === "JudgeError") ?? -1;
-    const judgeDone =
-      bit >= 0 && seen[i] & (1 << Math.min(31, bit)) ? Math.max(0, done[i] - accepted[i] - rejected[i]) : 0;
-    return segments(
-      {
-        done: done[i],
-        accepted: accepted[i],
-        rejected: rejected[i],
-        errors: errors[i],
-        judge: judge[i],
-        running: work[i],
-        waiting: wait[i],
-      },
-      judgeDone,
-    );
+  /** What the bar of a sample with these counts shows. */
+  segmentsOf(counts) {
+    const bit = this.head.verdicts.findIndex(([name]) => name === "JudgeError");
+    const hasJudgeErrors = bit >= 0 && counts.seen & (1 << Math.min(31, bit));
+    return segments(counts, hasJudgeErrors ? Math.max(0, counts.done - counts.accepted - counts.rejected) : 0);
   }
 
   // ---- from the kernel
@@ -92,53 +85,45 @@ class Store {
       this.clicks.delete(content.id);
       this.notify({ ...content, columns: this.unpack(content.layout ?? [], buffers?.[0]) });
     }
-    if (content.kind === "pong") this.compare(content.seq);
-    else if (content.kind === "all") this.apply(content, buffers, true);
-    else if (content.kind === "delta") {
-      if (content.seq === this.seq + 1) this.apply(content, buffers, false);
-      else if (content.seq > this.seq) this.ask("hello", 0); // one is missing
-    }
+    const { kind, seq } = content;
+    if (kind === "all" || (kind === "delta" && seq === this.seq + 1)) this.apply(content, buffers);
+    else if (kind === "delta" && seq > this.seq)
+      this.ask("hello", 0); // one is missing
+    else if (kind === "pong" && seq !== this.seq) setTimeout(() => seq > this.seq && this.ask("hello", 0), 100); // unless it is on its way
   }
 
-  compare(seq) {
-    if (seq === this.seq) return;
-    setTimeout(() => seq > this.seq && this.ask("hello", 0), 100); // unless it is on its way
-  }
-
-  apply(content, buffers, all) {
+  apply(content, buffers) {
     const news = this.unpack(content.layout ?? [], buffers?.[0]);
-    if (all) {
+    const isAll = content.kind === "all";
+    if (isAll) {
       this.names = [];
-      this.sections = {};
+      this.sections = noSections();
       this.kinds = [];
-      this.head = {};
+      this.head = { ...NO_HEAD };
       for (const column of Object.values(this.columns)) column.fill(0);
     }
     this.add(news.names ?? [], news.total ?? []);
-    const at = news.at;
-    for (const name of COUNTS) {
-      const values = news[name];
-      if (!values) continue;
-      if (!at) this.columns[name].set(values);
-      else for (let i = 0; i < at.length; i++) this.columns[name][at[i]] = values[i];
-    }
-    for (const name of ["work", "wait"]) {
-      const places = news[`${name}_at`] ?? [];
-      for (let i = 0; i < places.length; i++) this.columns[name][places[i]] = news[name][i];
-    }
+    for (const name of COUNTS) this.set(this.columns[name], news[name], news.at);
+    for (const name of NOW) this.set(this.columns[name], news[name], news[`${name}_at`]);
     for (const name of SECTIONS) if (content[name]) this.sections[name] = content[name];
     if (content.kind_counts)
-      this.sections.kinds = this.sections.kinds?.map((kind, i) => ({ ...kind, n: content.kind_counts[i] }));
-    if (content.kinds || content.kind_counts) this.kinds = this.sections.kinds?.filter(({ n }) => n);
+      this.sections.kinds = this.sections.kinds.map((kind, i) => ({ ...kind, n: content.kind_counts[i] }));
+    if (content.kinds || content.kind_counts) this.kinds = this.sections.kinds.filter(({ n }) => n);
     if ("elapsed" in content.head) this.headAt = performance.now();
     Object.assign(this.head, content.head);
     this.seq = content.seq;
-    this.notify(content.layout?.length || all ? "rows" : "head");
+    this.notify(content.layout?.length || isAll ? "rows" : "head");
+  }
+
+  /** Sets a column's values at these places, or from the first on. */
+  set(column, values = [], places = null) {
+    if (!places) column.set(values);
+    else values.forEach((value, i) => (column[places[i]] = value));
   }
 
   add(names, totals) {
     const start = this.names.length;
-    for (const name of names) this.names.push(name);
+    this.names = this.names.concat(names);
     if (this.names.length > this.columns.total.length) {
       for (const [name, old] of Object.entries(this.columns)) {
         this.columns[name] = new Uint32Array(2 * this.names.length);

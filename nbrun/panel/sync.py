@@ -12,8 +12,8 @@ A message is a small mapping and one binary buffer of columns; store.js reads it
     total     tasks of each new sample
     at, and COUNTS    counts of the samples with these numbers; a count that has changed for none of them is left out
                       (an "all" has every sample and no `at`)
-    work_at, work     samples whose number of running tasks has changed, and that number
-    wait_at, wait     the same for tasks that wait for another try
+    running_at, running   samples whose number of running tasks has changed, and that number
+    waiting_at, waiting   the same for tasks that wait for another try
 
 Counts are absolute, so applying a message twice does no harm. A view that misses a message notices it by `seq` and
 asks for everything. A section is sent whole when it has changed; the larger it is, the less often.
@@ -76,7 +76,7 @@ class ViewSync:
         self._names: list[str] = []
         self._total = array("I")
         self._columns = {name: array("I") for name in COUNTS}
-        self._now: dict[str, dict[int, int]] = {"work": {}, "wait": {}}  # sample number -> tasks running, waiting
+        self._now: dict[str, dict[int, int]] = {"running": {}, "waiting": {}}  # sample number -> tasks
         self._head: Mapping[str, object] = {}
         self._head_sent_at = float("-inf")
         self._message_text = ""  # the run's message as it was sent last, without its numbers
@@ -106,7 +106,7 @@ class ViewSync:
         self._version = progress.version
         known = len(self._names)
         columns = self._count_columns(changed, known)
-        columns |= self._now_columns("work", progress.at_work) | self._now_columns("wait", progress.waiting_at)
+        columns |= self._now_columns("running", progress.at_work) | self._now_columns("waiting", progress.waiting_at)
         head = self._head_changes(progress, now, disk)
         sections = self._section_changes(progress, now, endpoints)
         if not (head or columns or sections):
@@ -368,37 +368,31 @@ class Throughput:
     def __init__(self) -> None:
         self.step_s = FIRST_STEP_S
         self._ends: list[int] = []
-        self._at: float | None = None  # when the current interval began; None while the run is not running
-        self._before: int | None = None  # how many tasks had ended at that moment
+        self._last: float | None = None  # when the run was looked at last, if it was running then
+        self._passed_s = 0.0  # of the current interval
+        self._before: int | None = None  # how many tasks had ended when that began
 
     def add(self, now: float, ends: int, running: bool) -> None:
         """Record that `ends` tasks had ended by `now`."""
         if self._before is None:
             self._before = ends  # those before the first look belong to no interval
-        if self._at is None:
-            if running:
-                self._at = now
+        if self._last is not None:
+            self._passed_s += now - self._last
+        self._last = now if running else None
+        passed = int(self._passed_s / self.step_s)
+        if not passed:
             return
-        passed = int((now - self._at) / self.step_s)
-        if passed:
-            # Several intervals have passed since the last look: spread what ended in them evenly.
-            each, rest = divmod(ends - self._before, passed)
-            kept = min(passed, 4 * POINTS)
-            self._ends += [each + (i < rest) for i in range(kept)]
-            self._at += passed * self.step_s
-            self._before = ends
-            while len(self._ends) > POINTS:
-                self._halve()
-        if not running:
-            self._at = None
-
-    def _halve(self) -> None:
-        odd = self._ends.pop() if len(self._ends) % 2 else 0  # it is counted with the current interval
-        self._ends = [a + b for a, b in zip(self._ends[::2], self._ends[1::2], strict=True)]
-        self._before = (self._before or 0) - odd
-        if self._at is not None and odd:
-            self._at -= self.step_s
-        self.step_s *= 2
+        # Where several intervals have passed since the last look, what ended in them is spread evenly.
+        each, rest = divmod(ends - self._before, passed)
+        self._ends += [each + (i < rest) for i in range(min(passed, 4 * POINTS))]
+        self._passed_s -= passed * self.step_s
+        self._before = ends
+        while len(self._ends) > POINTS:
+            if len(self._ends) % 2:  # the last one belongs to the current interval then
+                self._before -= self._ends.pop()
+                self._passed_s += self.step_s
+            self._ends = [a + b for a, b in zip(self._ends[::2], self._ends[1::2], strict=True)]
+            self.step_s *= 2
 
     @property
     def rates(self) -> list[float]:

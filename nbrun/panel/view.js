@@ -24,7 +24,7 @@ class View {
     this.samples = new Samples(store, (number) => this.openSample(number));
     this.sample = new Sample(store, () => this.openSample(-1));
     this.chart = new Chart();
-    const act = (...click) => this.act(...click);
+    const act = this.act.bind(this);
     this.controls = new Controls(act);
     this.errors = new Errors(act, (id) => this.openSample(store.names.indexOf(id)));
     this.failure = new Failure();
@@ -43,12 +43,7 @@ class View {
   }
 
   build() {
-    this.overall = h("div", {
-      class: "nbrun-bar nbrun-overall",
-      role: "progressbar",
-      "aria-label": "All tasks",
-      "aria-valuemin": "0",
-    });
+    this.overall = new Bar({ class: "nbrun-overall", "aria-label": "All tasks" });
     this.count = div("nbrun-count");
     this.legend = div("nbrun-legend");
     const words = div("nbrun-words", this.count, this.legend);
@@ -62,7 +57,7 @@ class View {
         "data-jp-suppress-context-menu": "true",
       },
       this.makeTop(),
-      this.overall,
+      this.overall.element,
       div("nbrun-middle", words, this.chart.element),
       this.makeQuality(),
       div("nbrun-controls", ...this.controls.row, this.makeResults()),
@@ -93,16 +88,18 @@ class View {
   makeResults() {
     this.path = new Id();
     this.size = h("span");
-    const copyPath = copyButton("Copy the path of the results", () => this.store.head.results ?? "");
+    const copyPath = copyButton("Copy the path of the results", () => this.store.head.results);
     this.results = span("nbrun-results", this.path.element, this.size, copyPath);
     return this.results;
   }
 
   /** Notices, answers and the end. It has room for two lines from the beginning, so that a notice moves nothing. */
   makeStrip() {
-    this.notice = h("div", { class: "nbrun-notice", role: "status", "aria-live": "polite" });
-    this.answer = h("div", { class: "nbrun-answer", role: "status", "aria-live": "polite" });
+    const spoken = { role: "status", "aria-live": "polite" };
+    this.notice = h("div", { class: "nbrun-notice", ...spoken });
+    this.answer = h("div", { class: "nbrun-answer", ...spoken });
     this.end = div("nbrun-end");
+    this.endShown = ""; // its text
     this.rest = div("nbrun-quiet nbrun-rest");
     this.strip = h(
       "div",
@@ -142,7 +139,7 @@ class View {
   openSample(sample) {
     this.samples.opened = sample;
     this.samples.list.draw();
-    if (sample < 0) return this.samples.list.scroller.focus();
+    if (sample < 0) return this.samples.list.element.focus();
     this.sample.open(sample);
   }
 
@@ -160,10 +157,8 @@ class View {
     if (what.kind === "answer") {
       this.sample.onAnswer(what);
       this.samples.onAnswer(what);
-      const button = this.pending.get(what.id);
-      if (!button) return; // another view's click
-      this.pending.delete(what.id);
-      button.removeAttribute("aria-busy");
+      if (!this.pending.has(what.id)) return; // another view's click
+      this.endWait(what.id);
       this.showAnswer(what.text ?? "", what.failed);
       if (what.failed) this.drawControls();
       return;
@@ -184,28 +179,28 @@ class View {
     this.drawQuality();
     this.drawNotices(state);
     this.drawControls();
-    if (state === "lost") this.clearPending();
+    if (state === "lost") for (const id of this.pending.keys()) this.endWait(id); // the answers will never come
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
     else this.samples.drawNote();
     this.sample.refresh();
-    const { kinds, sections } = this.store;
-    const { endpoints, logs, chart } = sections;
-    this.errors.draw(kinds, this.controls.allows(ACTIONS.retry_errors), this.store.head.errors);
-    this.failure.draw(kinds, state === "lost" ? "" : this.store.head.failing);
-    this.endpoints.draw(endpoints, !!this.store.head.watched);
+    const { kinds, head, hasMessages } = this.store;
+    const { endpoints, logs, chart } = this.store.sections;
+    this.errors.draw(kinds, this.controls.allows(ACTIONS.retry_errors), head.errors);
+    this.failure.draw(kinds, state === "lost" ? "" : head.failing);
+    this.endpoints.draw(endpoints, !!head.watched);
     this.log.draw(logs);
-    this.chart.draw(chart, this.store.head.rate);
-    this.title.draw(this.store.hasMessages ? state : "", this.percent());
-    this.samples.element.hidden = !this.store.hasMessages && !!this.store.head.state; // a saved page knows the sums alone
+    this.chart.draw(chart, head.rate);
+    this.title.draw(hasMessages ? state : "", this.percent());
+    this.samples.element.hidden = !hasMessages && !!head.state; // a saved page knows the sums alone
     this.rowsChanged = false;
     this.drawn = true;
     this.hideStatic();
   }
 
-  /** Ends the wait for answers that will never come. */
-  clearPending() {
-    for (const pressed of this.pending.values()) pressed.removeAttribute("aria-busy");
-    this.pending.clear();
+  /** Ends the wait for the answer to a click. */
+  endWait(id) {
+    this.pending.get(id).removeAttribute("aria-busy");
+    this.pending.delete(id);
   }
 
   /** The state to show: a run that has ended is not lost with its kernel. */
@@ -228,11 +223,11 @@ class View {
     const [sign, word] = (head.watched ? WATCH_STATES : STATES)[state] ?? ["", "Waiting for the kernel"];
     const hasErrors = state === "done" && head.errors > 0;
     this.root.classList.toggle("nbrun-has-errors", hasErrors);
-    const isDone = state === "done";
-    const soFar = head.done === undefined ? "" : this.percent() || plural(head.done + head.errors, "task");
-    const done = hasErrors ? `! Done, ${plural(head.errors, "error")}` : "✓ Done";
-    setText(this.headline, isDone ? done : soFar || "…");
-    setText(this.left, isDone ? "" : state === "running" ? head.eta || "" : `${sign} ${word}`);
+    const soFar = head.done === undefined ? "…" : this.percent() || plural(head.done + head.errors, "task");
+    const outcome = hasErrors ? `! Done, ${plural(head.errors, "error")}` : "✓ Done";
+    setText(this.headline, state === "done" ? outcome : soFar);
+    const left = { done: "", running: head.eta || "" };
+    setText(this.left, left[state] ?? `${sign} ${word}`);
     setText(this.state, state === "running" ? `${sign} ${word}` : "");
   }
 
@@ -251,40 +246,33 @@ class View {
   drawOverall() {
     const { head } = this.store;
     if (head.done === undefined) return;
-    const waiting = head.waiting ?? 0;
-    const known = head.done + head.errors + head.running + waiting + head.queued;
+    const known = head.done + head.errors + head.running + head.waiting + head.queued;
     const total = Math.max(head.total ?? 0, known);
     const judgeDone = head.verdicts.find(([name]) => name === "JudgeError")?.[1] ?? 0;
-    const parts = segments({ ...head, waiting, judge: head.judge_errors }, judgeDone);
-    paint(this.overall, parts, total, head.unexpected);
-    setAttribute(this.overall, "aria-valuenow", head.done + head.errors);
-    setAttribute(this.overall, "aria-valuemax", total);
-    setAttribute(this.overall, "aria-valuetext", head.count);
-    const of = (n) => (n === null || n === undefined ? "" : ` of ${number(n)}`);
+    const parts = segments(head, judgeDone);
+    this.overall.draw(parts, total, head.unexpected, head.done + head.errors, head.count);
+    const of = (n) => (n == null ? "" : ` of ${number(n)}`);
     const samples = `${number(head.samples_done)}${of(head.samples_total)} samples${this.isNarrow ? "" : " complete"}`;
     setText(this.count, `${number(head.done)}${of(head.total)} tasks · ${samples}`);
     const left = Math.max(0, total - known) + head.queued;
-    const said = [
-      ...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]),
-      ["left", "", "left", left],
-      ["skipped", "", "skipped", head.skipped],
-    ];
-    const isWanted = ([name, , , n]) => n || (name === "left" && !ENDED.includes(head.state));
-    this.drawLegend(said.filter(isWanted), head.total === null);
+    const more = head.total === null ? ", more may come" : "";
+    const said = SIGNS.filter(([name]) => parts[name]).map(([name, sign, word]) => {
+      const isOne = parts[name] === 1 && word.endsWith("errors");
+      return [name, sign, `${number(parts[name])} ${isOne ? word.slice(0, -1) : word}`];
+    });
+    if (left || !ENDED.includes(head.state)) said.push(["left", "", `${number(left)} left${more}`]);
+    if (head.skipped) said.push(["skipped", "", `${number(head.skipped)} skipped`]);
+    this.drawLegend(said);
   }
 
-  drawLegend(parts, open) {
-    while (this.legend.children.length > parts.length) this.legend.lastChild.remove();
-    parts.forEach(([name, sign, word, n], i) => {
-      const item =
-        this.legend.children[i] ?? this.legend.appendChild(h("span", {}, h("i", { "aria-hidden": "true" }), h("span")));
+  drawLegend(parts) {
+    const { children } = this.legend;
+    while (children.length > parts.length) this.legend.lastChild.remove();
+    parts.forEach(([name, sign, text], i) => {
+      const item = children[i] ?? this.legend.appendChild(h("span", {}, h("i", { "aria-hidden": "true" }), h("span")));
       setAttribute(item.firstChild, "class", `nbrun-swatch nbrun-is-${name}`);
       setText(item.firstChild, sign);
-      const one = n === 1 && word.endsWith("errors");
-      setText(
-        item.lastChild,
-        name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${one ? word.slice(0, -1) : word}`,
-      );
+      setText(item.lastChild, text);
     });
   }
 
@@ -292,26 +280,28 @@ class View {
   drawQuality() {
     const { head } = this.store;
     this.unexpected.hidden = !head.unexpected;
-    setText(this.unexpected, `${UNEXPECTED} ${number(head.unexpected ?? 0)} unexpected`);
+    setText(this.unexpected, `${UNEXPECTED} ${number(head.unexpected)} unexpected`);
     setAttribute(this.unexpected, "aria-pressed", this.samples.state === "unexpected");
-    setText(this.rates, (head.quality ?? []).join(" · "));
-    const verdicts = (head.verdicts ?? []).filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
-    const shown = verdicts.slice(0, 12).map(([name, n]) => `${clip(name, 40)} ${number(n)}`);
-    const words = shown.join(" · ");
+    setText(this.rates, head.quality.join(" · "));
+    const verdicts = head.verdicts.filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
+    const words = verdicts
+      .slice(0, 12)
+      .map(([name, n]) => `${clip(name, 40)} ${number(n)}`)
+      .join(" · ");
     setText(this.verdicts, words);
     setAttribute(this.verdicts, "title", words);
   }
 
   drawNotices(state) {
     const { head, lost } = this.store;
-    const notice = state === "lost" ? this.lostNotice(lost) : (head.message ?? "");
+    const notice = state === "lost" ? this.lostNotice(lost) : head.message;
     setText(this.notice, notice);
     this.notice.hidden = !notice;
     this.strip.classList.toggle("nbrun-says", !!notice);
     this.results.hidden = !head.results;
-    this.path.show(head.results ?? "");
+    this.path.show(head.results);
     setText(this.size, head.disk ? ` ${head.disk}` : "");
-    this.drawEnd(state === "lost" ? "" : (head.end ?? ""), head.next ?? "");
+    this.drawEnd(state === "lost" ? "" : head.end, head.next);
     this.drawRest();
   }
 
@@ -336,8 +326,7 @@ class View {
     this.end.hidden = !end;
     if (this.endShown === end) return;
     this.endShown = end;
-    const at = next ? end.indexOf(next) : -1;
-    if (at < 0) return this.end.replaceChildren(end);
+    const at = end.indexOf(next);
     const copyNext = copyButton("Copy the line that loads the results", () => next);
     this.end.replaceChildren(end.slice(0, at), h("code", {}, next), copyNext, end.slice(at + next.length));
   }
@@ -345,11 +334,10 @@ class View {
   /** Counts of saved results, while there is no notice. */
   drawRest() {
     const { head } = this.store;
-    const saved = head.saved === undefined ? "" : `${plural(head.saved, "result")} saved`;
     const rest = [
-      saved,
-      head.unsaved ? `${number(head.unsaved)} being saved` : "",
-      head.resumed ? `${number(head.resumed)} from earlier runs` : "",
+      head.saved !== undefined && `${plural(head.saved, "result")} saved`,
+      head.unsaved && `${number(head.unsaved)} being saved`,
+      head.resumed && `${number(head.resumed)} from earlier runs`,
     ];
     setText(this.rest, rest.filter(Boolean).join(" · "));
     this.rest.hidden = !this.notice.hidden || !this.end.hidden || !!this.answer.textContent;

@@ -37,12 +37,12 @@ class Reader:
         first = len(self.names)
         self.names += columns.get("names", [])
         for i, total in enumerate(columns.get("total", [])):
-            self.rows[first + i] = {"total": total, "work": 0, "wait": 0} | dict.fromkeys(COUNTS, 0)
+            self.rows[first + i] = {"total": total, "running": 0, "waiting": 0} | dict.fromkeys(COUNTS, 0)
         at = columns.get("at", range(len(self.names)))
         for name in COUNTS:
             for number, value in zip(at, columns.get(name, []), strict=name in columns):  # a column may be left out
                 self.rows[number][name] = value
-        for name in ("work", "wait"):
+        for name in ("running", "waiting"):
             for number, value in zip(columns.get(f"{name}_at", []), columns.get(name, []), strict=True):
                 self.rows[number][name] = value
         self.head |= content["head"]
@@ -61,8 +61,8 @@ class Reader:
                 "judge_errors": s.judge_errors,
                 "seen": s.seen,
                 "unexpected": s.unexpected,
-                "wait": run.waiting_at.get(s.number, 0),
-                "work": run.at_work.get(s.number, 0),
+                "waiting": run.waiting_at.get(s.number, 0),
+                "running": run.at_work.get(s.number, 0),
             }
             for s in run.tracker.changed_since(0)
         }
