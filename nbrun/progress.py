@@ -14,11 +14,15 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
 from nbrun.texts import count_text, duration_text, percent_text, without_surrogates
 from nbrun.verdicts import Tally, count, judged
+
+if TYPE_CHECKING:
+    from nbrun.results.follow import Counts
 
 #: How many of the newest errors and of the newest log lines are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
@@ -29,23 +33,6 @@ OTHER_KINDS = "other errors"
 JUDGE_KINDS = frozenset(("JudgeError", "JudgeUnavailableError", "NotSupportedError"))
 
 _COLUMNS = SampleProgress._fields[2:]
-
-
-class SavedCounts(Protocol):
-    """What is saved of a sample, in tasks: `verdicts` by name, `kinds` of errors by type."""
-
-    @property
-    def total(self) -> int: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def errors(self) -> int: ...
-    @property
-    def unexpected(self) -> int: ...
-    @property
-    def verdicts(self) -> tuple[tuple[str, int], ...]: ...
-    @property
-    def kinds(self) -> tuple[tuple[str, int], ...]: ...
 
 
 class ProgressTracker:
@@ -66,9 +53,9 @@ class ProgressTracker:
         self._columns = {name: array("I") for name in _COLUMNS}
         self._touched: dict[int, int] = {}  # sample number -> version of its last change, oldest first
         self._version = 0
-        self._fed = self._done = self._errors = self._judge_errors = self._skipped = self._resumed = 0
+        self._sums = dict.fromkeys(_COLUMNS, 0)  # of the columns; that of `seen` is not used
+        self._skipped = self._resumed = self._samples_done = 0
         self._ends = 0  # tasks ended in this run, for the rate
-        self._samples_done = self._unexpected = 0
         self._tally = Tally()
         self._metrics: dict[str, tuple[int, float]] = {}  # how many values a metric had in this run, and their sum
         self._verdicts: Counter[str] = Counter()
@@ -97,71 +84,60 @@ class ProgressTracker:
         with self._lock:
             number = len(self._ids)
             self._ids.append(sample_id)
-            by_judge = seen = 0
-            if verdicts:
-                by_judge, seen = verdicts.get("JudgeError", 0), self._seen(verdicts)
-                for verdict, n in verdicts.items():
-                    self._verdicts[verdict] += n
-            row = (total, done, accepted, rejected - by_judge, 0, by_judge, seen, unexpected)
-            for column, value in zip(self._columns.values(), row, strict=True):
-                column.append(value)
-            self._judge_errors += by_judge
-            self._unexpected += unexpected
-            if tally:
-                self._tally = self._tally.plus(tally)
-            self._fed += total
-            self._done += done
+            for column in self._columns.values():
+                column.append(0)
+            counts = verdicts or {}
+            by_judge = counts.get("JudgeError", 0)
+            self._columns["seen"][number] = self._seen(counts)
+            self._verdicts.update(counts)
+            self._tally = self._tally.plus(tally) if tally else self._tally
             self._resumed += done
             self._skipped += skipped
-            self._touch(number)
+            self._add(
+                number,
+                total=total,
+                done=done,
+                accepted=accepted,
+                rejected=rejected - by_judge,
+                judge_errors=by_judge,
+                unexpected=unexpected,
+            )
             return number
 
     def sample_again(self, number: int, total: int, done: int) -> None:
         """Update a sample that was read again because the run was restarted after its end."""
         with self._lock:
-            self._fed += total - self._columns["total"][number]
-            self._done += done - self._columns["done"][number]
-            self._columns["total"][number], self._columns["done"][number] = total, done
-            self._touch(number)
+            self._set(number, total=total, done=done)
 
-    def replace_counts(self, number: int, before: SavedCounts, now: SavedCounts) -> None:
+    def replace_counts(self, number: int, before: Counts, now: Counts) -> None:
         """Replace the counts of a sample that another process works on by what is saved of it now."""
-        ends = now.done + now.errors - before.done - before.errors
+        verdicts = dict(now.verdicts)
+        accepted, rejected = judged(verdicts)
         with self._lock:
-            verdicts, earlier = dict(now.verdicts), dict(before.verdicts)
-            columns = self._columns
-            accepted, rejected = judged(verdicts)
-            by_judge = verdicts.get("JudgeError", 0)
-            row = {
-                "total": now.total,
-                "done": now.done,
-                "accepted": accepted,
-                "rejected": rejected,
-                "errors": now.errors,
-                "judge_errors": by_judge,
-                "seen": self._seen(verdicts),
-                "unexpected": now.unexpected,
-            }
-            for name, value in row.items():
-                columns[name][number] = value
-            self._fed += now.total - before.total
-            self._done += now.done - before.done
-            self._errors += now.errors - before.errors
-            self._judge_errors += by_judge - earlier.get("JudgeError", 0)
-            self._unexpected += now.unexpected - before.unexpected
+            self._columns["seen"][number] = self._seen(verdicts)
+            self._set(
+                number,
+                total=now.total,
+                done=now.done,
+                accepted=accepted,
+                rejected=rejected,
+                errors=now.errors,
+                judge_errors=verdicts.get("JudgeError", 0),
+                unexpected=now.unexpected,
+            )
             self._samples_done += (now.done >= now.total > 0) - (before.done >= before.total > 0)
-            for verdict in {**verdicts, **earlier}:
-                self._verdicts[verdict] += verdicts.get(verdict, 0) - earlier.get(verdict, 0)
-            for kind, sign in [*((k, 1) for k in now.kinds), *((k, -1) for k in before.kinds)]:
-                self._count_kinds([kind[0]], sign * kind[1])
-            self._ends += max(0, ends)
-            self._touch(number)
+            self._verdicts.update(verdicts)
+            self._verdicts.subtract(dict(before.verdicts))
+            for kinds, sign in ((now.kinds, 1), (before.kinds, -1)):
+                for kind, n in kinds:
+                    self._count_kinds([kind], sign * n)
+            self._ends += max(0, now.done + now.errors - before.done - before.errors)
             self._rate_estimator.mark(self._clock(), self._ends)
 
     def begin_watching(self) -> None:
         """Count what is saved now as the work of earlier runs: rates are of what ends from now on."""
         with self._lock:
-            self._resumed, self._ends = self._done, 0
+            self._resumed, self._ends = self._sums["done"], 0
             self._rate_estimator.restart(self._clock(), 0)
 
     def all_errors_again(self, numbers: Iterable[int]) -> None:
@@ -170,13 +146,8 @@ class ProgressTracker:
             errors, judge_errors = self._columns["errors"], self._columns["judge_errors"]
             for number in numbers:
                 if errors[number]:
-                    by_judge = min(errors[number], judge_errors[number])
-                    self._errors -= errors[number]
-                    self._judge_errors -= by_judge
-                    errors[number] = 0
-                    judge_errors[number] -= by_judge
-                    self._touch(number)
-            if not self._errors:
+                    self._set(number, errors=0, judge_errors=max(0, judge_errors[number] - errors[number]))
+            if not self._sums["errors"]:
                 for name, kind in self._kinds.items():
                     self._kinds[name] = kind._replace(n=0)
 
@@ -216,44 +187,26 @@ class ProgressTracker:
             tally: the verdicts by what the groups expect; None where nothing was judged.
         """
         counts = count(verdicts)
-        done = len(verdicts) - len(kinds)
         counts.pop(None, None)
-        by_judge = counts.get("JudgeError", 0)
         accepted, rejected = judged(counts)
-        columns = self._columns
         with self._lock:
             if kinds:
-                by_judge += self._count_kinds(kinds, 1)
-                columns["errors"][number] += len(kinds)
-            columns["done"][number] += done
-            columns["accepted"][number] += accepted
-            columns["rejected"][number] += rejected
-            columns["seen"][number] |= self._seen(counts)
-            if by_judge:
-                columns["judge_errors"][number] += by_judge
-                self._judge_errors += by_judge
+                self._add(number, errors=len(kinds), judge_errors=self._count_kinds(kinds, 1))
             if tally is not None:
                 self._tally = self._tally.plus(tally)
-                if unexpected := tally.unexpected:
-                    columns["unexpected"][number] += unexpected
-                    self._unexpected += unexpected
-            self._done += done
-            self._errors += len(kinds)
-            self._ends += done + len(kinds)
+                self._add(number, unexpected=tally.unexpected)
+            self._columns["seen"][number] |= self._seen(counts)
             for verdict, n in counts.items():
                 self._verdicts[verdict or ""] += n
-            self._touch(number)
+            done, by_judge = len(verdicts) - len(kinds), counts.get("JudgeError", 0)
+            self._add(number, done=done, accepted=accepted, rejected=rejected, judge_errors=by_judge)
+            self._ends += len(verdicts)
             self._rate_estimator.mark(self._clock(), self._ends)
 
     def error_again(self, number: int, kinds: Sequence[str]) -> None:
         """Remove errors of these kinds from the sample's counts: their tasks are queued again."""
         with self._lock:
-            by_judge = self._count_kinds(kinds, -1)
-            self._columns["errors"][number] -= len(kinds)
-            self._columns["judge_errors"][number] -= by_judge
-            self._errors -= len(kinds)
-            self._judge_errors -= by_judge
-            self._touch(number)
+            self._add(number, errors=-len(kinds), judge_errors=-self._count_kinds(kinds, -1))
 
     def note_error(self, note: ErrorNote) -> None:
         """Keep an error for the views."""
@@ -298,12 +251,12 @@ class ProgressTracker:
     def fed_totals(self) -> tuple[int, int]:
         """Return the numbers of tasks and samples read so far."""
         with self._lock:
-            return self._fed, len(self._ids)
+            return self._sums["total"], len(self._ids)
 
     @property
     def errors(self) -> int:
         """How many tasks have ended in an error."""
-        return self._errors
+        return self._sums["errors"]
 
     @property
     def ends(self) -> int:
@@ -363,7 +316,6 @@ class ProgressTracker:
         message: str = "",
         workers: int = 0,
         results: str = "",
-        waiting: int = 0,
         waiting_at: Mapping[int, int] | None = None,
         least_left_s: float = 0.0,
     ) -> Progress:
@@ -371,25 +323,28 @@ class ProgressTracker:
 
         `least_left_s` is how long the tasks at work and those that wait will take at least, whatever the rate says.
         """
-        waiting = sum(waiting_at.values()) if waiting_at else waiting
-        work = dict(at_work or {})
-        running = sum(work.values())
+        at_work, waiting_at = dict(at_work or {}), waiting_at or {}
+        running, waiting = sum(at_work.values()), sum(waiting_at.values())
+        is_live = state in (State.RUNNING, State.DRAINING)
         with self._lock:
             now = self._clock() if self._ended_at is None else self._ended_at
-            ended = self._done + self._errors
-            rate = None if state not in (State.RUNNING, State.DRAINING) else self._rate_estimator.rate(now, self._ends)
-            left = None if self._total is None else max(0, self._total - ended)
-            eta = max(left / rate, least_left_s) if left and rate else (0.0 if left == 0 and rate else None)
+            sums = self._sums
+            ended = sums["done"] + sums["errors"]
+            rate = self._rate_estimator.rate(now, self._ends) if is_live else None
+            eta = None
+            if rate and self._total is not None:
+                left = max(0, self._total - ended)
+                eta = max(left / rate, least_left_s) if left else 0.0
             return Progress(
                 state=state,
                 total=self._total,
-                done=self._done,
-                errors=self._errors,
-                judge_errors=self._judge_errors,
+                done=sums["done"],
+                errors=sums["errors"],
+                judge_errors=sums["judge_errors"],
                 running=running,
                 waiting=waiting,
-                waiting_at=waiting_at or {},
-                queued=max(0, self._fed - ended - running - waiting),
+                waiting_at=waiting_at,
+                queued=max(0, sums["total"] - ended - running - waiting),
                 skipped=self._skipped,
                 resumed=self._resumed,
                 saved=self._resumed + saved,
@@ -397,7 +352,7 @@ class ProgressTracker:
                 samples_done=self._samples_done,
                 samples_total=self._samples_total,
                 verdicts={verdict: self._verdicts[verdict] for verdict in self._bits},
-                unexpected=self._unexpected,
+                unexpected=sums["unexpected"],
                 tally=self._tally,
                 means={name: Mean(total / n if n else None, n) for name, (n, total) in self._metrics.items()},
                 rate_per_s=rate,
@@ -405,7 +360,7 @@ class ProgressTracker:
                 elapsed_s=self._elapsed_s(now),
                 message=without_surrogates(message),
                 workers=workers,
-                at_work=work,
+                at_work=at_work,
                 recent_errors=tuple(self._recent),
                 error_kinds=tuple(self._kinds.values()),
                 logs=tuple(self._logs),
@@ -421,7 +376,17 @@ class ProgressTracker:
         until = now if self._paused_at is None else self._paused_at
         return until - self._began - self._paused_s
 
-    def _touch(self, number: int) -> None:
+    def _set(self, number: int, **counts: int) -> None:
+        """Set counts of a sample, by the names of their columns."""
+        self._add(number, **{name: n - self._columns[name][number] for name, n in counts.items()})
+
+    def _add(self, number: int, **counts: int) -> None:
+        """Add to counts of a sample, by the names of their columns; the sample has changed."""
+        columns, sums = self._columns, self._sums
+        for name, n in counts.items():
+            if n:
+                columns[name][number] += n
+                sums[name] += n
         self._version += 1
         self._touched.pop(number, None)
         self._touched[number] = self._version
@@ -445,12 +410,10 @@ class ProgressTracker:
 
     def _seen(self, verdicts: Iterable[str | None]) -> int:
         """Return a bit for each of these verdicts, numbered as they first occurred; the last bit is for the rest."""
-        seen = 0
+        seen, bits = 0, self._bits
         for verdict in verdicts:
-            bit = self._bits.get(verdict) if verdict else 0
-            if bit is None and verdict:
-                bit = self._bits[verdict] = 1 << min(len(self._bits), SEEN_BITS)
-            seen |= bit or 0
+            if verdict:
+                seen |= bits.get(verdict) or bits.setdefault(verdict, 1 << min(len(bits), SEEN_BITS))
         return seen
 
 
@@ -485,20 +448,12 @@ class RateEstimator:
 
     def rate(self, now: float, ends: int) -> float | None:
         """Return ended tasks per second over WINDOW_S, or longer until it holds WINDOW_ENDS, at most an hour."""
-        best: tuple[float, int] | None = None
-        for at, before in reversed(self._fine):
-            best = (at, before)
+        oldest = self._fine[0][0]
+        older = (mark for mark in reversed(self._coarse) if mark[0] < oldest)
+        for at, before in chain(reversed(self._fine), older):
             if now - at >= WINDOW_S and ends - before >= WINDOW_ENDS:
                 break
-        else:
-            for at, before in reversed(self._coarse):
-                if best is None or at < best[0]:
-                    best = (at, before)
-                    if ends - before >= WINDOW_ENDS:
-                        break
-        if best is None or now - best[0] < 0.05 or ends == best[1]:
-            return None
-        return (ends - best[1]) / (now - best[0])
+        return None if now - at < 0.05 or ends == before else (ends - before) / (now - at)
 
 
 # ---- sentences about progress, the same in every view

@@ -136,7 +136,7 @@ def test_verdicts_outside_the_vocabulary_neither_accept_nor_reject() -> None:
 def test_tasks_that_wait_for_another_try_are_not_queued() -> None:
     tracker = ProgressTracker()
     tracker.add_sample("a", 10)
-    progress = tracker.snapshot(State.RUNNING, at_work={0: 2}, waiting=5)
+    progress = tracker.snapshot(State.RUNNING, at_work={0: 2}, waiting_at={0: 5})
     assert (progress.running, progress.waiting, progress.queued) == (2, 5, 3)
 
 
@@ -145,7 +145,7 @@ def test_a_snapshot_is_short_and_can_be_pickled() -> None:
     tracker.add_sample("a", 10_000, skipped=100)
     tracker.record(0, ["Accepted"] * 1000 + [None] * 500, ["ValueError"] * 500)
     tracker.note_error(ErrorNote("a", "solution", 0, "ValueError", "no" * 500, "trace" * 5000, 0.0))
-    progress = tracker.snapshot(State.PAUSED, at_work={0: 8}, waiting=5, unsaved=7, message="line\n" * 100)
+    progress = tracker.snapshot(State.PAUSED, at_work={0: 8}, waiting_at={0: 5}, unsaved=7, message="line\n" * 100)
     assert len(repr(progress)) < 300
     assert "\n" not in repr(progress)
     again = pickle.loads(pickle.dumps(progress))

@@ -48,7 +48,6 @@ class FakeRun:
             workers=self._workers,
             results=self.results,
             message=self.message,
-            waiting=sum(self.waiting_at.values()),
             waiting_at=self.waiting_at,
         )
 
