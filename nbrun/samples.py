@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from nbrun.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, KEY_BYTES, blake2b, canonical, context_text, digest, is_a
 from nbrun.errors import STORABLE_ADVICE, InputError, SampleError, UnstorableError
-from nbrun.texts import digits_of, without_surrogates
+from nbrun.texts import id_text, without_surrogates
 
 T = TypeVar("T")
 
@@ -228,16 +228,17 @@ def _read_struct(value: Mapping[str, object]) -> tuple[Sequence[object], Sequenc
     lengths = {name: len(c) for name, c in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"is a struct of lists of unequal length: {lengths}.")
-    runnable: Sequence[int] = range(next(iter(lengths.values()), 0))
-    if (languages := columns.get("language")) is not None:
-        numbers = [x if isinstance(x, int) and not isinstance(x, bool) else None for x in languages]
-        columns["language"] = [
-            old if n is None else language_of_number(n) for old, n in zip(languages, numbers, strict=True)
-        ]
-        if 0 in numbers:
-            runnable = [i for i, n in enumerate(numbers) if n != 0]
+    languages = columns.get("language", ())
+    if languages:
+        columns["language"] = [language_of_number(x) if _is_number(x) else x for x in languages]
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return rows, runnable, len(rows) - len(runnable)
+    skipped = {i for i, x in enumerate(languages) if _is_number(x) and x == 0}
+    runnable = [i for i in range(len(rows)) if i not in skipped] if skipped else range(len(rows))
+    return rows, runnable, len(skipped)
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _column(name: str, column: object) -> Sequence[object]:
@@ -266,10 +267,11 @@ PLAIN = (
 )
 #: A text of up to this many characters is its sample's id itself.
 ID_CHARS = 80
-#: Texts that look like an id that was made of something else: of a number, a tuple, a long text, a repetition.
-_MADE_ID = re.compile(
-    r"[\[(].*|.* #\d+|.*~[0-9a-f]{12}|None|True|False|[-+]?(nan|inf|[\d._]+(e[-+]?\d+)?j?)", re.DOTALL
-)
+#: Texts that are no ids: they look like one that was made of a number, a tuple, a long text or a repetition, or they
+#: begin or end with a space.
+_MADE_ID = re.compile(r"[\[(].*|.* #\d+|.*~[0-9a-f]{12}|None|True|False|[-+]?(nan|inf|[\d._]+(e[-+]?\d+)?j?)| .*|.* ")
+#: Types of values whose repr, if it is short, is their id.
+_SHOWN = (int, float, complex, tuple, list)
 
 
 class PlainSample(dict[str, object]):
@@ -293,19 +295,11 @@ def plain_id(value: Any) -> str:
         >>> plain_id("alpha"), plain_id(3), plain_id((1, "a")), plain_id("3")
         ('alpha', '3', "(1, 'a')", '3~1a7b5be2a5be')
     """
-    if isinstance(value, str):
-        text = str(value)
-        if (
-            text
-            and len(text) <= ID_CHARS
-            and text.isprintable()
-            and text == text.strip()
-            and not _MADE_ID.fullmatch(text)
-        ):
-            return text
-    else:
-        text = repr(value.item() if hasattr(value, "dtype") else value)
-        if len(text) <= ID_CHARS and isinstance(value, (int, float, complex, tuple, list)) and text.isprintable():
+    is_text = isinstance(value, str)
+    text = str(value) if is_text else repr(value.item() if hasattr(value, "dtype") else value)
+    if 0 < len(text) <= ID_CHARS and text.isprintable():
+        is_id = not _MADE_ID.fullmatch(text) if is_text else isinstance(value, _SHOWN)
+        if is_id:
             return text
     try:
         data = canonical(value)
@@ -359,30 +353,19 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Sequence[M
         >>> resolve_groups(["prompts"], [{"id": 1, "prompts": ["a"]}])
         {'prompt': 'prompts'}
     """
-    is_exact = isinstance(asked, Mapping)
-    spellings = _all_spellings(asked)
+    spellings = [[pair] for pair in asked.items()] if isinstance(asked, Mapping) else list(map(_spellings, asked))
     keys = _keys_of(samples, [pairs[0][1] for pairs in spellings])
+    found = [next((pair for pair in pairs if pair[1] in keys), pairs[0]) for pairs in spellings]
     out: dict[str, str] = {}
-    missing: list[tuple[str, str]] = []
-    for name, pairs in zip(asked, spellings, strict=True):
-        likeliest = pairs[-1 if _is_plural(name) else 0]
-        group, key = next((pair for pair in pairs if pair[1] in keys), likeliest)
-        if key not in keys:
-            missing.append((name, key))
+    for name, (group, key) in zip(asked, found, strict=True):
         group = without_surrogates(group)
-        if out.get(group, key) != key or (group in out and not is_exact):
+        if group in out:
             raise InputError(f"groups: {name!r} names the group {group!r} twice; leave one of them out.")
         out[group] = key
+    missing = [(name, key) for name, (_, key) in zip(asked, found, strict=True) if key not in keys]
     if missing and keys:
         raise InputError(_missing_groups(missing, [k for k in keys if k != "id"]))
     return out
-
-
-def _all_spellings(asked: Sequence[str] | Mapping[str, str]) -> list[list[tuple[str, str]]]:
-    """Return for each name the pairs (group, key) that it may mean; a mapping names each key exactly."""
-    if isinstance(asked, Mapping):
-        return [[pair] for pair in asked.items()]
-    return list(map(_spellings, asked))
 
 
 def _keys_of(samples: Sequence[Mapping[str, object]], likeliest: Iterable[str]) -> list[str]:
@@ -394,20 +377,14 @@ def _keys_of(samples: Sequence[Mapping[str, object]], likeliest: Iterable[str]) 
 
 def default_key(name: str) -> str:
     """Return the samples' key that a group's name means if no sample decides it."""
-    return name if _is_plural(name) else f"{name}s"
+    return _spellings(name)[0][1]
 
 
 def _spellings(name: str) -> list[tuple[str, str]]:
     """Return the pairs (group, key) that a name may mean, the likeliest first."""
-    return [(name, f"{name}s"), (_singular(name), name)]
-
-
-def _is_plural(name: str) -> bool:
-    return len(name) > 2 and name.endswith("s") and not name.endswith(("ss", "us", "is"))
-
-
-def _singular(name: str) -> str:
-    return name[:-1] if _is_plural(name) else name
+    is_plural = len(name) > 2 and name.endswith("s") and not name.endswith(("ss", "us", "is"))
+    as_group = (name, f"{name}s")
+    return [(name[:-1], name), as_group] if is_plural else [as_group, (name, name)]
 
 
 def _missing_groups(missing: Sequence[tuple[str, str]], keys: Sequence[str]) -> str:
@@ -499,12 +476,12 @@ class SampleReader:
         skipped = base = 0
         for name, field in self.groups.items():
             try:
-                items, runnable, n = read_items(raw.get(field))
+                items, runnable, n_skipped = read_items(raw.get(field))
             except ValueError as e:
                 raise where.error(f": {field!r} {e}") from None
             groups.append(self._group(name, items, runnable, base, where))
             base += len(runnable)
-            skipped += n
+            skipped += n_skipped
         context = self._digest_context(raw, where)
         return Sample(where.sample_id, number, raw, tuple(groups), context, skipped, self._key_of)
 
@@ -520,29 +497,28 @@ class SampleReader:
     @staticmethod
     def read_id(raw: Any, number: int) -> str:
         """Return the id of a sample, as text."""
-        if type(raw) is not dict and not isinstance(raw, Mapping):
+        if not isinstance(raw, Mapping):
             raise SampleError(
                 f"sample {number} is a {type(raw).__name__}, not a mapping with an 'id'. Give each sample as a dict, "
                 "such as {'id': 'p1', 'solutions': [...]}, or as a plain value: a text, a number or a tuple.",
                 position=number,
             )
-        if "id" not in raw or raw["id"] is None:
+        value = raw.get("id")
+        if value is None:
             raise SampleError(
                 f"sample {number} has no 'id' (it has {', '.join(map(repr, list(raw)[:6])) or 'nothing'}). "
                 "Results are saved under it, so give every sample one that stays the same.",
                 position=number,
             )
-        value = raw["id"]
-        if isinstance(value, str):
-            if not value:
-                raise SampleError(f"sample {number} has an empty 'id'.", position=number)
-            return without_surrogates(value)
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
+        is_text = isinstance(value, str)
+        if is_text and not value:
+            raise SampleError(f"sample {number} has an empty 'id'.", position=number)
+        if not is_text and (isinstance(value, bool) or not hasattr(value, "__index__")):
             raise SampleError(
                 f"sample {number}: its 'id' is {value!r}, a {type(value).__name__}; use text or an integer.",
                 position=number,
             )
-        return digits_of(int(value))
+        return id_text(value)
 
     def _group(self, name: str, items: Sequence[object], runnable: Sequence[int], base: int, where: _Place) -> Group:
         get, new, form = self._key, EMPTY_DIGEST.copy, canonical
