@@ -273,6 +273,17 @@ class SampleProgress(NamedTuple):
         return max(0, self.total - self.done - self.errors)
 
 
+class SavedCounts(NamedTuple):
+    """What is saved of a sample, in tasks. `verdicts` by name, `kinds` of errors by type."""
+
+    total: int = 0
+    done: int = 0
+    errors: int = 0
+    unexpected: int = 0
+    verdicts: tuple[tuple[str, int], ...] = ()
+    kinds: tuple[tuple[str, int], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorNote:
     """One task that ended in an error, for the views. `at` is in seconds since the epoch."""

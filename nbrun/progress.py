@@ -15,14 +15,10 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
-from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
+from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, SavedCounts, State
 from nbrun.texts import count_text, duration_text, percent_text, without_surrogates
 from nbrun.verdicts import Tally, count, judged
-
-if TYPE_CHECKING:
-    from nbrun.results.follow import Counts
 
 #: How many of the newest errors and of the newest log lines are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
@@ -109,7 +105,7 @@ class ProgressTracker:
         with self._lock:
             self._set(number, total=total, done=done)
 
-    def replace_counts(self, number: int, before: Counts, now: Counts) -> None:
+    def replace_counts(self, number: int, before: SavedCounts, now: SavedCounts) -> None:
         """Replace the counts of a sample that another process works on by what is saved of it now."""
         verdicts = dict(now.verdicts)
         accepted, rejected = judged(verdicts)

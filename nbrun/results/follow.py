@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nbrun import verdicts
-from nbrun.model import ErrorNote
+from nbrun.model import ErrorNote, SavedCounts
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import ENTRY, FOLDER, HEADER, Entry, MatchRecord, Record, unframe
 from nbrun.results.listing import Archives, list_samples, open_file
@@ -42,17 +42,6 @@ RELIST_S = 30.0
 MAX_ERRORS_BYTES = 64 << 20
 #: How many of the newest errors are kept.
 RECENT = 20
-
-
-class Counts(NamedTuple):
-    """What is saved of a sample, in tasks. `verdicts` counts by `verdicts.counted`, `kinds` errors by their type."""
-
-    total: int = 0
-    done: int = 0
-    errors: int = 0
-    unexpected: int = 0
-    verdicts: tuple[tuple[str, int], ...] = ()
-    kinds: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -110,7 +99,7 @@ class Follower:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.counts: dict[str, Counts] = {}
+        self.counts: dict[str, SavedCounts] = {}
         self.totals: SampleTotals | None = None
         self.recent_errors: deque[ErrorNote] = deque(maxlen=RECENT)
         self.problems = 0
@@ -337,7 +326,7 @@ class Follower:
         self.counts[sample_id] = now
         return True
 
-    def _counts_of(self, sample: _Sample) -> Counts:
+    def _counts_of(self, sample: _Sample) -> SavedCounts:
         file = sample.file or _NO_FILE
         found, kinds = Counter[str | None](file.verdicts), Counter[str | None](file.kinds)
         done, errors, unexpected = file.done, file.errors, file.unexpected
@@ -352,7 +341,7 @@ class Follower:
             errors += not entry.is_done
             unexpected += entry.is_unexpected
             (found if entry.is_done else kinds)[entry.verdict] += 1
-        return Counts(file.total, done, errors, unexpected, _sorted(found), _sorted(kinds))
+        return SavedCounts(file.total, done, errors, unexpected, _sorted(found), _sorted(kinds))
 
     def _outcomes_of(self, sample: _Sample) -> dict[Identity, str | None]:
         """Return how the tasks of a sample's file ended, where the journal may have newer entries of some of them."""
@@ -389,7 +378,7 @@ def _note(sample_id: str, group: str, index: int, entry: Entry) -> ErrorNote:
     return ErrorNote(sample_id, group, index, _type_of(entry), message, traceback, at)
 
 
-def complete(counts: Iterable[Counts], totals: SampleTotals | None) -> bool:
+def complete(counts: Iterable[SavedCounts], totals: SampleTotals | None) -> bool:
     """Return whether every task of a directory has a result or an error, as far as its newest run knows them."""
     ended = samples = 0
     for one in counts:

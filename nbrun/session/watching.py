@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbrun import panel
 from nbrun.errors import InputError, NbrunError, hides_own_frames
-from nbrun.model import Progress, RunControls, State, TaskSummary
+from nbrun.model import Progress, RunControls, SavedCounts, State, TaskSummary
 from nbrun.progress import ProgressTracker
 from nbrun.results import reader
-from nbrun.results.follow import Counts, Follower, complete
+from nbrun.results.follow import Follower, complete
 from nbrun.results.format import FOLDER
 from nbrun.session.arguments import check_view
 from nbrun.session.run import show
@@ -238,11 +238,11 @@ class Watch:
     def _take(self, directory: _Directory, changed: Iterable[str]) -> None:
         """Bring the tracker up to date with a directory's samples, those that are new in the order of their ids."""
         for sample_id in sorted(changed):
-            now = directory.follower.counts.get(sample_id, Counts())
+            now = directory.follower.counts.get(sample_id, SavedCounts())
             if sample_id in directory.taken:
                 number, before = directory.taken[sample_id]
             else:
-                number, before = self._tracker.add_sample(self._label(directory, sample_id), 0), Counts()
+                number, before = self._tracker.add_sample(self._label(directory, sample_id), 0), SavedCounts()
             directory.taken[sample_id] = _Taken(number, now)
             self._tracker.replace_counts(number, before, now)
         for note in directory.follower.recent_errors:
@@ -291,7 +291,7 @@ class _Taken(NamedTuple):
     """What the tracker has of a sample: under which number, and its counts."""
 
     number: int
-    counts: Counts
+    counts: SavedCounts
 
 
 class _Directory:
