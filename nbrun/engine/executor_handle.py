@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
 from hashlib import blake2b
 from typing import Any
 
@@ -119,7 +119,8 @@ class ExecutorHandle:
 
     def submit(self, *arguments: object) -> Future[Any]:
         """Submit a chunk to a worker. Raise whatever a broken executor raises."""
-        return self.executor.submit(worker.run_chunk, *arguments)  # type: ignore[no-any-return]
+        submit = _submit_to_dask if _kind(self.executor) == "distributed" else _submit
+        return submit(self.executor, worker.run_chunk, *arguments)
 
     def replace(self) -> None:
         """Make another executor in place of a broken one. Raise whatever the factory raises."""
@@ -152,6 +153,38 @@ def _refuse_fork(executor: object) -> None:
             "executor: this process pool forks, and a forked copy of a kernel with threads can hang. Give "
             'ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn")), or "forkserver".'
         )
+
+
+def _submit(executor: Any, fn: Callable[..., Any], *arguments: object) -> Future[Any]:
+    return executor.submit(fn, *arguments)  # type: ignore[no-any-return]
+
+
+def _submit_to_dask(executor: Any, fn: Callable[..., Any], *arguments: object) -> Future[Any]:
+    """Submit a call to Dask so that its future always ends.
+
+    The future of Dask's own executor stays pending for ever if the worker that has finished a call is lost before the
+    result is fetched: its coroutine expects no exception there (distributed 2026.8, `cfexecutor._cascade_future`).
+    """
+    if executor._shutdown:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+    client, made = executor._client, Future[Any]()
+    call = client.submit(fn, *arguments, **executor._kwargs)
+    executor._futures.add(call)  # its shutdown() cancels them
+
+    async def fetch() -> None:
+        with contextlib.suppress(InvalidStateError):  # it was cancelled here meanwhile
+            try:
+                made.set_result(await client.gather(call, asynchronous=True))
+            except BaseException as e:
+                if call.cancelled():
+                    made.cancel()
+                    made.set_running_or_notify_cancel()
+                else:
+                    made.set_exception(e)
+
+    client.loop.add_callback(fetch)
+    made.add_done_callback(lambda made: call.cancel() if made.cancelled() else None)
+    return made
 
 
 def _end(executor: Any, kill: bool) -> None:
