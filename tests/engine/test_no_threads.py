@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from tests.waiting import patience, until
+from tests.waiting import DEADLINE_S, patience, until
 
 SAMPLES = [{"id": f"s{i}", "items": list(range(30))} for i in range(4)]
 
@@ -135,7 +137,7 @@ def count():
     with open("/proc/self/status") as f:
         return int(next(line for line in f if line.startswith("Threads")).split()[1])
 import os
-os.setuid(54321)  # the limit counts for ordinary users only
+os.setuid(int(sys.argv[3]))  # the limit counts for ordinary users only
 resource.setrlimit(resource.RLIMIT_NPROC, (count() + int(sys.argv[2]),) * 2)
 run = None
 try:
@@ -152,20 +154,22 @@ if run is not None:
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts threads as Linux does")
-@pytest.mark.parametrize("allowed", [0, 1, 2, 3, 4, 5, 6, 30])
-def test_a_real_limit_on_threads(allowed: int, tmp_path: Path) -> None:
-    import os
+@pytest.fixture
+def user() -> Iterator[tuple[int, Path]]:
+    """A user without processes, also while other tests run on this machine, and a folder of that user's."""
+    if not Path("/proc/self/status").exists() or os.getuid() != 0:
+        pytest.skip("counts threads as Linux does, and only root can become another user")
+    uid = 100_000 + os.getpid()
+    with tempfile.TemporaryDirectory() as folder:  # not below pytest's, which only its user may enter
+        os.chown(folder, uid, uid)
+        yield uid, Path(folder)
 
-    if os.getuid() != 0:
-        pytest.skip("only root can become a user without other processes")
-    os.chmod(tmp_path, 0o777)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == 0 and parent != Path("/") and "pytest" in str(parent):
-            os.chmod(parent, 0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path / "r"), str(allowed)], capture_output=True, text=True, timeout=60
-    )
+
+@pytest.mark.parametrize("allowed", [0, 1, 2, 3, 4, 5, 6, 30])
+def test_a_real_limit_on_threads(allowed: int, user: tuple[int, Path]) -> None:
+    uid, folder = user
+    command = [sys.executable, "-c", LIMITED, str(folder / "r"), str(allowed), str(uid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] in ("50", "refused"), done.stdout
     assert done.stdout.split()[-1] != "False"
