@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
+T = TypeVar("T")
 #: Nothing that works takes this long, however busy the machine is; pytest gives a test 300 s.
 DEADLINE_S = 150.0
 
@@ -49,3 +51,17 @@ def until(condition: Callable[[], object], what: object = "", *, promised_s: flo
         passed = time.monotonic() - began
         if passed > (DEADLINE_S if promised_s is None else patience(promised_s)):
             raise AssertionError(f"not within {passed:.0f} s: {what() if callable(what) else what}")
+
+
+def within(promised_s: float, act: Callable[[], T]) -> T:
+    """Call `act` and return what it returns.
+
+    Raises:
+        AssertionError: it took longer than `promised_s` on a quiet machine: the load before and after is allowed for.
+    """
+    allowed_s = patience(promised_s)
+    began = time.monotonic()
+    made = act()
+    took_s, allowed_s = time.monotonic() - began, max(allowed_s, patience(promised_s))
+    assert took_s < allowed_s, f"it took {took_s:.1f} s, and {allowed_s:.1f} s are allowed"
+    return made

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,20 +18,13 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from tests.waiting import DEADLINE_S, patience, until
+from tests.waiting import DEADLINE_S, until, within
 
 SAMPLES = [{"id": f"s{i}", "items": list(range(30))} for i in range(4)]
 
 
 def start(results: Path, fn: Any, samples: Any = SAMPLES, **more: Any) -> nbrun.Run:
     return nbrun.start(samples, fn, results, **({"groups": ["item"], "view": None, "workers": 4} | more))
-
-
-def end_within(seconds: float, action: Callable[[], Any]) -> Any:
-    began = time.monotonic()
-    result = action()
-    assert time.monotonic() - began < patience(seconds), "it took too long"
-    return result
 
 
 @contextmanager
@@ -113,12 +105,12 @@ def test_a_paused_run_without_threads_can_be_stopped_and_replaced(
         run = start(tmp_path / "r", fn, **options)
         until(lambda: run.progress.state == "paused", "it pauses")
         run.stop(drain=False)
-        end_within(5, lambda: until(lambda: run.progress.ended, "it has ended"))
+        until(lambda: run.progress.ended, "it has ended", promised_s=5)
     fn, options = KINDS[kind]()
     with refused_threads(monkeypatch, 5):
         run = start(tmp_path / "r", fn, **options)
         until(lambda: run.progress.state == "paused", "it pauses")
-    again = end_within(5, lambda: start(tmp_path / "r", fn, **options, replace=True))
+    again = within(5, lambda: start(tmp_path / "r", fn, **options, replace=True))
     assert again.wait(60).done == 120
 
 
@@ -209,10 +201,10 @@ def test_a_loop_that_a_task_stopped_can_be_stopped_and_replaced(tmp_path: Path) 
     run = start(tmp_path / "r", fn)
     until(lambda: run.progress.running == 4, "they run")
     run.stop(drain=False)
-    end_within(5, lambda: run.wait(60))
+    within(5, lambda: run.wait(60))
     run = start(tmp_path / "r", fn)
     until(lambda: run.progress.running == 4, "they run")
-    again = end_within(5, lambda: start(tmp_path / "r", coroutine, replace=True))
+    again = within(5, lambda: start(tmp_path / "r", coroutine, replace=True))
     assert again.wait(60).done == 120
 
 
@@ -233,10 +225,10 @@ def test_an_iterator_that_never_returns(kind: str, drain: bool, tmp_path: Path, 
     run = start(tmp_path / "r", fn, stream(), **options)
     until(lambda: run.progress.saved == 30, "the first sample is done")
     run.stop(drain=drain)
-    assert end_within(5, lambda: run.wait(60)).state == "stopped"
+    assert within(5, lambda: run.wait(60)).state == "stopped"
     run = start(tmp_path / "r", fn, stream(), **options)
     until(lambda: run.progress.done == 30, "the first sample is known")
-    again = end_within(5, lambda: start(tmp_path / "r", fn, SAMPLES, replace=True, **options))
+    again = within(5, lambda: start(tmp_path / "r", fn, SAMPLES, replace=True, **options))
     gate.set()
     assert again.wait(60).done == 120
     assert run.progress.done == 30

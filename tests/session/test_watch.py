@@ -25,7 +25,7 @@ from nbrun.panel import static_html, static_text
 from nbrun.panel.sync import head_of
 from nbrun.results.follow import Follower
 from tests.views import controls_of
-from tests.waiting import until
+from tests.waiting import DEADLINE_S, until
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 QUICK_S = 0.02
@@ -320,13 +320,14 @@ def test_shards_in_processes_one_of_which_is_killed(
     shards = [shard(i, count, folder, 0.02, samples) for i, folder in enumerate(folders[:-1])]
     victim = shard(count - 1, count, folders[-1], 30, samples)
     try:
-        # it holds the lock before it has recorded how many tasks it was given
-        until(lambda: controls_of(watch).health()[-1]["state"] == "running", controls_of(watch).health)
+        controls = controls_of(watch)
+        # It holds the lock before it has recorded how many tasks it was given. Before the first look there are no rows.
+        until(lambda: [row["state"] for row in controls.health()][-1:] == ["running"], controls.health)
         until(lambda: watch.progress.total == 4 * samples, lambda: watch.progress)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         for one in shards:
-            assert one.wait(120) == 0
+            assert one.wait(DEADLINE_S) == 0
         until(lambda: watch.progress.state == "paused", lambda: watch.progress)
         message = watch.progress.message
         assert message.startswith(f"shard-{count - 1} has ")
@@ -335,7 +336,7 @@ def test_shards_in_processes_one_of_which_is_killed(
         assert main(["status", *map(str, folders)]) == 0
         assert f"of {4 * samples:,} done" in capfd.readouterr().out.splitlines()[-1]
         shards.append(shard(count - 1, count, folders[-1], 0, samples))
-        progress = watch.wait(120)
+        progress = watch.wait(DEADLINE_S)
         assert (progress.state, progress.done, progress.total) == ("done", 4 * samples, 4 * samples)
         assert {os.path.basename(p) for p in watch.directories} == {f.name for f in folders}
     finally:
