@@ -144,7 +144,7 @@ class Driver:
                 continue
             owed += self.ends_per_s * pace_s
             for _ in range(int(owed)):
-                self._one()
+                self.end_one()
             owed -= int(owed)
             if not self.left:
                 self.run.at_work = {}
@@ -153,7 +153,7 @@ class Driver:
             window = list(self.left)[: self.width]
             self.run.at_work = {n: min(self.left[n], 1 + n % 2) for n in window}
 
-    def _one(self) -> None:
+    def end_one(self) -> None:
         if not self.left:
             return
         window = list(self.left) if self.spread else list(self.left)[: self.width]

@@ -12,11 +12,11 @@ import IPython
 import pytest
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
 
 import nbrun
 import nbrun.panel
 from nbrun.panel import choose_view
+from tests.views import shell_of
 
 SAMPLES = [{"id": "a", "solutions": [1, 2]}]
 
@@ -32,12 +32,6 @@ class DatabricksShell(InteractiveShell):
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-def shell_of(kind: type[InteractiveShell], **config: Any) -> InteractiveShell:
-    shell = kind.__new__(kind)  # not set up: a real one would take over stdout and the display hook of the tests
-    shell.config = Config(config)
-    return shell
 
 
 @pytest.mark.parametrize(

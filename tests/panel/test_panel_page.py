@@ -65,7 +65,7 @@ def judged(ends: int = 300) -> FakeRun:
     run = FakeRun(samples(40), results="/home/someone/results/judged")
     driver = Driver(run)
     for _ in range(ends):
-        driver._one()
+        driver.end_one()
     run.at_work = dict.fromkeys(list(driver.left)[:4], 1)
     return run
 
@@ -330,7 +330,7 @@ def test_nothing_moves_when_there_is_something_to_say(width: int, theme: str, sh
     before = panel.page.evaluate(HEIGHTS)
     driver = Driver(run)
     for _ in range(300):
-        driver._one()
+        driver.end_one()
     run.waiting_at = {39: 3}
     run.message = "3 waiting: HTTP 429, next in 14 s. 12 results were saved with different settings and are kept. " * 3
     run.tracker.note_log(0.0, "warning", "too slow")

@@ -8,6 +8,7 @@ from fake_run import FakeRun, samples
 
 from nbrun.model import Progress, State
 from nbrun.panel.sync import REWRITE_S, Message, Updater
+from tests.waiting import until
 
 
 class Views:
@@ -35,10 +36,7 @@ class Views:
         assert self.arrived.acquire(timeout=60)
 
     def wait_for_end(self) -> None:
-        thread = self.updater._thread
-        if thread is not None:
-            thread.join(60)
-            assert not thread.is_alive()
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "nbrun-panel"])
 
 
 def test_it_ends_once_the_end_was_shown_and_is_revived() -> None:

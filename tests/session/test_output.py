@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import nbrun
 from nbrun import output
-from tests.views import controls_of
+from tests.views import controls_of, notebook_shell
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -130,15 +130,24 @@ def test_long_output_keeps_its_end_and_bounded_memory(tmp_path: Path) -> None:
     many = output.RunOutput(lambda at, level, text: None, echoes=False)
     for k in range(5000):
         many.write(nbrun.Task("s", "g", k, 0, {}), "stdout", "x" * 10_000)
-    assert len(many._tails) <= output.TAILS
+    assert sum(bool(many.of(("s", "g", k))) for k in range(5000)) <= output.TAILS
 
 
 def test_a_bar_counts_as_it_was_last() -> None:
-    tail = output._Tail()
+    lines: list[str] = []
+    printed = output.RunOutput(lambda at, level, text: lines.append(text), echoes=False)
+    task = nbrun.Task("s", "g", 0, 0, {})
     for k in range(1000):
-        assert tail.add("stderr", f"\r{k}%") == []
-    assert tail.add("stderr", "\n") == ["999%"]
-    assert tail.text() == "999%\n"
+        printed.write(task, "stderr", f"\r{k}%")
+    assert lines == []
+    printed.write(task, "stderr", "\n")
+    assert lines == ["999%"]
+    assert printed.of(("s", "g", 0)) == "999%\n"
+
+
+def until_nothing_is_captured() -> None:
+    """Wait until the last run has ended and `sys` is as before."""
+    until(lambda: type(sys) is types.ModuleType, "nothing is captured any more")
 
 
 class Held:
@@ -156,10 +165,13 @@ class Held:
 
 
 @contextlib.contextmanager
-def live(path: Path, *, echoes: bool = False) -> Any:
+def live(path: Path, *, in_notebook: bool = True) -> Any:
+    """A run whose only task has printed its first line. In a notebook the panel alone shows that."""
     fn = Held()
-    made = run(path, fn, [1])
-    made._launch.output.echoes = echoes
+    with contextlib.ExitStack() as stack:
+        if in_notebook:
+            stack.enter_context(notebook_shell())
+        made = run(path, fn, [1])
     assert fn.begun.wait(60)
     try:
         yield made, fn
@@ -193,7 +205,7 @@ def test_others_print_and_redirect_as_before(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_script_sees_what_its_tasks_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with live(tmp_path, echoes=True):
+    with live(tmp_path, in_notebook=False):
         pass
     assert capsys.readouterr().out.endswith("then of 1\n")
 
@@ -203,15 +215,6 @@ def test_output_is_in_the_log_and_in_the_tasks_detail_while_it_runs(tmp_path: Pa
         assert controls_of(made).entry("a", "item", 0)["output"] == "first of 1\n"
         assert [(n.level, n.text) for n in made.progress.logs] == [("stdout", "first of 1")]
     assert controls_of(made).entry("a", "item", 0)["output"] == "first of 1\nthen of 1\n"
-
-
-def test_a_sink_gets_whole_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines: list[tuple[str, str]] = []
-    with live(tmp_path, echoes=True) as (made, _):
-        capsys.readouterr()
-        made._launch.output.sink = lambda stream, text: lines.append((stream, text))
-    assert lines == [("stdout", "then of 1\n")]
-    assert capsys.readouterr().out == ""
 
 
 def test_a_redirection_in_a_task_is_that_tasks_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -417,8 +420,9 @@ def test_what_an_iterator_prints_is_in_the_log(tmp_path: Path) -> None:
 def test_a_task_that_prints_nothing_costs_nothing(tmp_path: Path) -> None:
     live = run(tmp_path, lambda task: 1, range(1000))
     live.wait(60)
-    assert not live._launch.output._tails
-    until(lambda: output._live == 0)
+    assert controls_of(live).entry("a", "item", 0)["status"] == "done"
+    assert "output" not in controls_of(live).entry("a", "item", 0)
+    until_nothing_is_captured()
 
 
 class Closed(io.StringIO):
@@ -503,11 +507,11 @@ def test_what_another_library_wraps_while_a_run_goes_on_works_in_the_next_run(
     try:
         gate.set()
         live.wait(60)
-        until(lambda: output._live == 0, "nothing is captured any more")
+        until_nothing_is_captured()
         for folder in ("b", "c"):
             called.clear()
             run(tmp_path / folder, fails_after(lambda t: logging.getLogger("mine").warning("line of it")), [1]).wait(60)
-            until(lambda: output._live == 0, "nothing is captured any more")
+            until_nothing_is_captured()
             assert printed(tmp_path / folder)[1].count("line of it") == 1
             assert {"record", "start", "emit"} <= set(called)
         logging.getLogger("mine").warning("outside")
