@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from nbrun import verdicts
 from nbrun.results.values import pretty
 from nbrun.texts import escape_control_chars, printable, time_text
-from nbrun.verdicts import mapping, run_of, texts_of
+from nbrun.verdicts import mapping, run_of, text_in, texts_of
 
 #: Longer texts are cut to this many lines, and this many characters per line.
 MAX_LINES, MAX_CHARS = 200, 500
@@ -29,13 +29,11 @@ _COMPARED = 400
 
 def truncate(text: str, lines: int = MAX_LINES) -> list[str]:
     """Return the text's first lines, each cut to a maximal width, and a note of what was left out."""
-    rows = text.split("\n")
-    if rows and not rows[-1]:
-        rows.pop()
+    rows = text.removesuffix("\n").split("\n") if text else []
     kept = [r if len(r) <= MAX_CHARS else f"{r[:MAX_CHARS]}… ({len(r):,} characters)" for r in rows[:lines]]
     if len(rows) > lines:
         kept.append(f"… ({len(rows) - lines:,} lines more)")
-    return [escape_control_chars(r) for r in kept]
+    return list(map(escape_control_chars, kept))
 
 
 def difference(expected: str, actual: str) -> list[tuple[str, str]]:
@@ -45,9 +43,7 @@ def difference(expected: str, actual: str) -> list[tuple[str, str]]:
         >>> difference("1\\n2\\n", "1\\n3\\n")
         [(' ', '1'), ('-', '2'), ('+', '3')]
     """
-    a, b = expected.rstrip("\n").split("\n"), actual.rstrip("\n").split("\n")
-    if not actual:
-        b = []
+    a, b = expected.rstrip("\n").split("\n"), actual.rstrip("\n").split("\n") if actual else []
     same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     start = max(0, same - 3)
     out = [("…", f"{start:,} equal lines before")] if start else []
@@ -57,7 +53,7 @@ def difference(expected: str, actual: str) -> list[tuple[str, str]]:
             if out[1:]:
                 out.append(("…", ""))
             continue
-        out.append((line[0], truncate(line[1:], 1)[0] if line[1:] else ""))
+        out.append((line[0], "".join(truncate(line[1:], 1))))
         if len(out) >= MAX_LINES:
             break
     rest = max(len(a), len(b)) - start - _COMPARED
@@ -77,6 +73,11 @@ class FailingTest:
     stdout: str | None
     stderr: str | None
     facts: dict[str, object]
+
+    @property
+    def differs_in_space_alone(self) -> bool:
+        """Whether the output has the words that were expected."""
+        return (self.expected or "").split() == (self.stdout or "").split()
 
 
 @dataclass(frozen=True)
@@ -115,33 +116,29 @@ class EntryView:
 
 def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> EntryView:
     """Return what can be shown of an entry. No content of it raises an error."""
-    result = entry.get("result")
-    tests = _tests(result)
-    error = entry.get("error")
+    result, error = entry.get("result"), entry.get("error")
+    saved_tests = _tests(result)
+    tests = saved_tests or []
     source = _source(entry)
+    index = entry.get("index")
+    place = f" {entry.get('key')}" if index is None else f"[{index}]"
     return EntryView(
-        title=f"{sample_id} · {group}{_place(entry)}",
+        title=f"{sample_id} · {group}{place}",
         status=str(entry.get("status")),
         verdict=verdicts.of(result),
         language=source.language,
         source=source.text,
         facts=_facts(entry),
-        failing=_failing_test(tests or ()),
+        failing=_failing_test(tests),
         error=error if isinstance(error, Mapping) else None,
-        stderr=_first_stderr(tests or ()),
-        compiler=_compiler(tests or ()),
+        stderr=next(filter(None, (texts_of(test).stderr for test in tests)), ""),  # of an accepted solution
+        compiler=_compiler(tests),
         attempts=_attempts(mapping(result)),
-        result=_plain(result) if tests is None and result is not None else None,
+        result=_plain(result) if saved_tests is None and result is not None else None,
         output=_plain(entry.get("output") or ""),
         n_tests=verdicts.summary_of_tests(result).n,
         item=_whole_item(entry),
     )
-
-
-def _place(entry: Mapping[str, object]) -> str:
-    """Return where the item is in its group; its key if that isn't known."""
-    index = entry.get("index")
-    return f" {entry.get('key')}" if index is None else f"[{index}]"
 
 
 def _tests(result: object) -> list[Mapping[str, object]] | None:
@@ -153,21 +150,22 @@ def _facts(entry: Mapping[str, object]) -> dict[str, object]:
     """Return short facts by name, without those that the entry doesn't have."""
     result = entry.get("result")
     summary = verdicts.summary_of_tests(result)
-    limits = mapping(result).get("limits")
-    duration, started = entry.get("duration_s"), entry.get("started_at")
+    started = entry.get("started_at")
     facts: dict[str, object] = {
         "tests passed": None if summary.n is None else f"{summary.passed} of {summary.n}",
         "longest test": measured(summary.longest_s),
-        "limits": _listed(limits) if isinstance(limits, Mapping) else None,
-        "took": measured(duration),
+        "limits": _listed(mapping(result).get("limits")),
+        "took": measured(entry.get("duration_s")),
         "started": _date(started) if isinstance(started, float) else None,
-        **{name: printable(entry.get(name)) for name in ("attempts", "api_used", "worker_id", "run_id")},
     }
+    for name in ("attempts", "api_used", "worker_id", "run_id"):
+        facts[name] = printable(entry.get(name))
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
-def _listed(values: Mapping[object, object]) -> str:
-    return ", ".join(f"{name} {as_text(value)}" for name, value in values.items() if value is not None)
+def _listed(values: object) -> str:
+    """Return the names and values of a mapping; "" of anything else."""
+    return ", ".join(f"{name} {as_text(value)}" for name, value in mapping(values).items() if value is not None)
 
 
 def measured(seconds: object) -> str | None:
@@ -222,33 +220,24 @@ def _plain(value: object) -> str:
 
 
 def _failing_test(tests: Iterable[Mapping[str, object]]) -> FailingTest | None:
-    failed = next(((n, test) for n, test in enumerate(tests) if test.get("passed") is not True), None)
-    if failed is None:
+    number, test = next(((n, test) for n, test in enumerate(tests) if test.get("passed") is not True), (-1, None))
+    if test is None:
         return None
-    number, test = failed
-    facts: dict[str, object] = {
-        k: printable(v)
-        for k, v in run_of(test).items()
-        if k not in ("stdout", "stderr") and isinstance(v, (str, int, float))
-    }
+    facts = {k: printable(v) for k, v in run_of(test).items() if isinstance(v, (str, int, float))}
+    for name in ("stdout", "stderr"):
+        facts.pop(name, None)
     message = mapping(test.get("exec_info")).get("message")
     if message:
         facts["message"] = as_text(message)
     return FailingTest(number, verdicts.of({"accepted": False, "tests": [test]}), *texts_of(test), facts)
 
 
-def _first_stderr(tests: Iterable[Mapping[str, object]]) -> str:
-    """Return what an accepted solution wrote to stderr, in the first test in which it wrote anything."""
-    return next((text for test in tests if (text := texts_of(test).stderr)), "")
-
-
 def _compiler(tests: Iterable[Mapping[str, object]]) -> str:
     """Return the compiler's output."""
     for test in tests:
         compiled = mapping(mapping(test.get("exec_info")).get("compile_result"))
-        for text in (compiled.get("stderr"), compiled.get("stdout")):
-            if text and isinstance(text, str):
-                return text
+        if text := text_in(compiled, "stderr") or text_in(compiled, "stdout"):
+            return text
     return ""
 
 
@@ -283,10 +272,9 @@ _LONG_LINES, _OTHER_LINES = 60, 20
 
 def text_of(s: EntryView) -> str:
     """Return the entry as plain text, without a line feed at its end."""
-    head = f"{s.title}   {s.language}".rstrip()
-    out = [head, f"{s.status}: {s.verdict}" if s.verdict else s.status]
+    out = [f"{s.title}   {s.language}".rstrip(), f"{s.status}: {s.verdict}" if s.verdict else s.status]
     out += [f"  {name}: {as_text(value)}" for name, value in s.facts.items()]
-    out = [escape_control_chars(line) for line in out]
+    out = list(map(escape_control_chars, out))
     if s.source is None:
         out += ["", "The item was not kept (keep_items=False)."]
     else:
@@ -296,24 +284,25 @@ def text_of(s: EntryView) -> str:
     if s.failing is not None:
         out += _text_of_failing(s.failing)
     if s.attempts:
-        rows = (", ".join(f"{k} {as_text(v)}" for k, v in row.items()) for row in s.attempts)
-        out += _text_block("attempts", (escape_control_chars(f"{i}. {row}") for i, row in enumerate(rows, 1)))
+        rows = (f"{i}. {_in_words(row)}" for i, row in enumerate(s.attempts, 1))
+        out += _text_block("attempts", map(escape_control_chars, rows))
     out += _optional_block("result", s.result, _LONG_LINES)
     return "\n".join(out)
 
 
+def _in_words(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {as_text(value)}" for name, value in values.items())
+
+
 def _text_of_failing(f: FailingTest) -> list[str]:
-    facts = ", ".join(f"{k} {as_text(v)}" for k, v in f.facts.items())
-    out = ["", escape_control_chars(f"failing test {f.number}: {f.verdict or ''}   {facts}".rstrip())]
+    out = ["", escape_control_chars(f"failing test {f.number}: {f.verdict or ''}   {_in_words(f.facts)}".rstrip())]
     if f.stdin is not None:
         out += _text_block("stdin", truncate(f.stdin, _OTHER_LINES), "  ")
     if f.expected is not None and f.stdout is not None:
         if f.expected == f.stdout:
             out += _text_block("output", ["as expected"], "  ")
         else:
-            title = "difference (- expected, + output)"
-            if f.expected.split() == f.stdout.split():
-                title += ": in white space alone"
+            title = "difference (- expected, + output)" + ": in white space alone" * f.differs_in_space_alone
             out += _text_block(title, (f"{mark} {line}" for mark, line in difference(f.expected, f.stdout)), "  ")
     else:
         out += _optional_block("output", f.stdout, _OTHER_LINES, "  ")
@@ -408,8 +397,7 @@ def _html_of_failing(f: FailingTest) -> list[str]:
         if f.expected == f.stdout:
             parts += _html_block("Output, as expected", f.stdout)
         else:
-            only_space = f.expected.split() == f.stdout.split()
-            title = "Difference: − expected, + output" + (" (white space alone)" if only_space else "")
+            title = "Difference: − expected, + output" + " (white space alone)" * f.differs_in_space_alone
             rows = difference(f.expected, f.stdout)
             lines = "".join(f'<span class="{_CLASS[m]}">{escape(m)} {escape(line)}</span>' for m, line in rows)
             parts += [f"<h5>{title}</h5>", f"<pre>{lines}</pre>"]
@@ -419,10 +407,14 @@ def _html_of_failing(f: FailingTest) -> list[str]:
 
 
 def _html_table(rows: Sequence[Mapping[str, object]]) -> str:
-    names = list(dict.fromkeys(k for row in rows for k in row))
-    head = "".join(f"<th>{_safe(n)}</th>" for n in names)
-    cells = ["".join(f"<td>{_safe(row.get(n, ''))}</td>" for n in names) for row in rows]
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{c}</tr>' for c in cells)}</table>"
+    names = list(dict.fromkeys(chain.from_iterable(rows)))
+    lines = [_cells("th", names)]
+    lines += [_cells("td", [row.get(name, "") for name in names]) for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _cells(tag: str, values: Iterable[object]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{_safe(value)}</{tag}>' for value in values)}</tr>"
 
 
 def _highlighted(source: str, language: str) -> str:

@@ -108,14 +108,13 @@ def are_tests(tests: object) -> TypeGuard[Sequence[Any]]:
         >>> are_tests([{"passed": True, "exec_info": {}}]), are_tests([]), are_tests(12), are_tests(["a"])
         (True, True, False, False)
     """
-    if type(tests) is not list and not _is_list(tests):
-        return False
-    for test in tests:
-        if type(test) is dict and "passed" in test:  # every test that a judge wrote
-            continue
-        if not isinstance(test, Mapping) or ("passed" not in test and "exec_info" not in test):
-            return False
-    return True
+    return _is_list(tests) and all(map(_is_test, tests))
+
+
+def _is_test(test: object) -> bool:
+    if type(test) is dict and "passed" in test:  # every test that a judge wrote
+        return True
+    return isinstance(test, Mapping) and ("passed" in test or "exec_info" in test)
 
 
 def accepted(result: object) -> bool | None:
@@ -343,15 +342,9 @@ def summary_of_tests(result: object) -> SummaryOfTests:
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not _is_list(tests):
         return SummaryOfTests(None, None, None)
-    passed = 0
-    longest: float | None = None
-    for test in tests:
-        if not isinstance(test, Mapping):
-            continue
-        passed += test.get("passed") is True
-        time_s = run_of(test).get("execution_time")
-        if isinstance(time_s, (int, float)) and (longest is None or time_s > longest):
-            longest = time_s
+    passed = sum(mapping(test).get("passed") is True for test in tests)
+    times = (run_of(mapping(test)).get("execution_time") for test in tests)
+    longest = max((time_s for time_s in times if isinstance(time_s, (int, float))), default=None)
     try:
         return SummaryOfTests(len(tests), passed, None if longest is None else float(longest))
     except OverflowError:
@@ -365,10 +358,9 @@ def is_syntax_error(stderr: str) -> bool:
         >>> is_syntax_error('  File "main.py", line 1\\n    def f(:\\n          ^\\nSyntaxError: invalid syntax\\n')
         True
     """
-    if "Traceback (most recent call last)" in stderr or not stderr.rstrip():
-        return False
-    last = stderr.rstrip().rsplit("\n", 1)[-1]
-    return last.startswith(("SyntaxError:", "IndentationError:", "TabError:"))
+    last = stderr.rstrip().rpartition("\n")[2]
+    is_refusal = last.startswith(("SyntaxError:", "IndentationError:", "TabError:"))
+    return is_refusal and "Traceback (most recent call last)" not in stderr
 
 
 def _of_rejected(result: Mapping[str, object]) -> str | None:
@@ -380,14 +372,10 @@ def _of_rejected(result: Mapping[str, object]) -> str | None:
     plain = plain_tests(tests)
     if plain is not None and plain[2]:
         return "WrongAnswer"
-    first: str | None = None
-    for test in tests:
-        verdict = _of_test(test)
-        if verdict == "JudgeError":
-            return verdict
-        if first is None and verdict != "Accepted":
-            first = verdict
-    return first or "JudgeError"  # no test failed, or none was run: nothing here rejects the solution
+    found = list(dict.fromkeys(map(_of_test, tests)))  # each once, in the order of the data
+    failures = [verdict for verdict in found if verdict != "Accepted"]
+    # Without a failure, or any test, nothing here rejects the solution.
+    return "JudgeError" if "JudgeError" in failures or not failures else failures[0]
 
 
 def plain_tests(tests: object) -> tuple[int, int, bool, float] | None:  # no NamedTuple: made for each row of a frame
@@ -455,7 +443,7 @@ def _of_program(ran: Mapping[str, object], expected: str | None) -> str | None:
         return "JudgeError"
     if ran.get("return_code") in (0, None):
         return None
-    return "CompileError" if is_syntax_error(_text(ran, "stderr")) else "RuntimeError"
+    return "CompileError" if is_syntax_error(text_in(ran, "stderr")) else "RuntimeError"
 
 
 def _ended_well(run: Mapping[str, object]) -> bool:
@@ -464,12 +452,12 @@ def _ended_well(run: Mapping[str, object]) -> bool:
 
 def _is_missing(run: Mapping[str, object]) -> bool:
     """Return whether a shell found no compiler or interpreter, which is a fault of the server."""
-    return run.get("return_code") == 127 and "command not found" in _text(run, "stderr")
+    return run.get("return_code") == 127 and "command not found" in text_in(run, "stderr")
 
 
 def _stalled(run: Mapping[str, object], expected: str | None) -> bool:
     """Return whether the server, which stalls on long output, ran out of time and not the program."""
-    stdout = _text(run, "stdout")
+    stdout = text_in(run, "stdout")
     if len(stdout) < _SERVER_OUTPUT_BYTES and len(stdout.encode("utf-8", "replace")) < _SERVER_OUTPUT_BYTES:
         return False
     if expected is None:
@@ -482,6 +470,7 @@ def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _text(run: Mapping[str, object], name: str) -> str:
-    value = run.get(name)
+def text_in(values: Mapping[str, object], name: str) -> str:
+    """Return the text under this name; "" where there is none."""
+    value = values.get(name)
     return value if isinstance(value, str) else ""

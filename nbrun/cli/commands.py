@@ -21,6 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -170,44 +171,51 @@ def status(args: argparse.Namespace) -> int:
     """Count what is saved, once or repeatedly."""
     if args.watch is not None:
         _watch(args.results, args.json, args.watch)
-    elif args.json:
-        print(_status_json(args.results, _counts(args.results)))
+        return 0
+    counts = _counts(args.results)
+    if args.json:
+        print(_status_json(args.results, counts))
     else:
-        _print_status(args.results, _counts(args.results))
+        _print_status(args.results, counts)
     return 0
 
 
-def _print_status(directories: list[str], counts: list[Status | None]) -> None:
+def _print_status(directories: list[str], counts: list[Status]) -> None:
     if len(counts) > 1:
         for path, one in zip(directories, counts, strict=True):
-            print(f"{path}: {'not there yet' if one is None else _line([one])}")
+            print(f"{path}: {'not there yet' if one is _not_there() else _line([one])}")
         print(f"all: {_line(counts)}")
         return
-    for only in filter(None, counts):
-        at_least = "" if only.is_total_known else "at least "
-        for name, value in dataclasses.asdict(only).items():
-            if name != "is_total_known":
-                text = f"{at_least if name in ('samples', 'total') else ''}{value:,}"
-                print(f"{_LABELS.get(name, name.replace('_', ' ')):18}{text:>12}")
+    fields = dataclasses.asdict(counts[0])
+    bounds = {} if fields.pop("is_total_known") else dict.fromkeys(("samples", "total"), "at least ")
+    for name, value in fields.items():
+        print(f"{_LABELS.get(name, name.replace('_', ' ')):18}{bounds.get(name, '') + f'{value:,}':>12}")
 
 
-def _counts(directories: list[str]) -> list[Status | None]:
-    """Return the counts of each directory; of several None for one that is missing, such as a shard not yet begun."""
-    there = [os.path.lexists(os.path.expanduser(path)) for path in directories]
-    if not any(there):
-        return [counts_of(path) for path in directories]  # which raises
-    return [counts_of(path) if is_there else None for path, is_there in zip(directories, there, strict=True)]
+@cache
+def _not_there() -> Status:
+    """Return the counts of a directory that is missing, such as a shard's that was not yet begun."""
+    from nbrun.frames import Status
+
+    return Status(0, 0, 0, 0, 0, 0, is_total_known=False)
+
+
+def _counts(directories: list[str]) -> list[Status]:
+    """Return the counts of each directory, one of which at least must be there."""
+    missing = {path for path in directories if not os.path.lexists(os.path.expanduser(path))}
+    if missing.issuperset(directories):
+        missing.clear()  # so that the first one raises
+    return [_not_there() if path in missing else counts_of(path) for path in directories]
 
 
 def _watch(directories: list[str], as_json: bool, every_s: float) -> None:
     """Print a line every `every_s` seconds, in a terminal in place of the one before, until all is complete."""
     end = "\x1b[K\r" if sys.stdout.isatty() and not as_json else "\n"
-    rate, before_s, before = 0.0, 0.0, None
+    before_s, before = -math.inf, 0  # so that the first rate is 0
     while True:
         counts, now_s = _counts(directories), time.monotonic()
-        ended = sum(c.done + c.errors for c in counts if c is not None)
-        if before is not None:
-            rate = max(0.0, (ended - before) / (now_s - before_s))
+        ended = sum(c.done + c.errors for c in counts)
+        rate = max(0.0, (ended - before) / (now_s - before_s))
         before_s, before = now_s, ended
         print(_status_json(directories, counts) if as_json else _line(counts, rate), end=end, flush=True)
         if all(map(_is_complete, counts)) and not any(map(_is_written, directories)):
@@ -216,8 +224,8 @@ def _watch(directories: list[str], as_json: bool, every_s: float) -> None:
         time.sleep(every_s)
 
 
-def _is_complete(counts: Status | None) -> bool:
-    return counts is not None and 0 < counts.samples == counts.samples_complete
+def _is_complete(counts: Status) -> bool:
+    return 0 < counts.samples == counts.samples_complete
 
 
 def _is_written(results: str) -> bool:
@@ -227,28 +235,28 @@ def _is_written(results: str) -> bool:
     return bool(holder_of(Path(results).expanduser() / FOLDER / "lock"))
 
 
-def _status_json(directories: list[str], counts: list[Status | None]) -> str:
+def _status_json(directories: list[str], counts: list[Status]) -> str:
     """Return one object for one directory; for several a list of objects with the key `results`, and of one that is not
     there only that."""
-    if len(counts) == 1 and counts[0] is not None:
+    if len(counts) == 1:
         return json.dumps(dataclasses.asdict(counts[0]))
-    pairs = zip(directories, counts, strict=True)
-    return json.dumps([{"results": path, **({} if one is None else dataclasses.asdict(one))} for path, one in pairs])
+    objects = [{} if one is _not_there() else dataclasses.asdict(one) for one in counts]
+    return json.dumps([{"results": path} | one for path, one in zip(directories, objects, strict=True)])
 
 
-def _line(every: list[Status | None], rate: float = 0.0) -> str:
-    counts = [c for c in every if c is not None]
-    names = ("done", "total", "errors", "problems", "samples", "samples_complete")
-    n = {name: sum(getattr(c, name) for c in counts) for name in names}
-    at_least = "" if all(c is not None and c.is_total_known for c in every) else "at least "
+def _line(counts: list[Status], rate: float = 0.0) -> str:
+    n = Counter[str]()
+    for one in counts:
+        n.update(dataclasses.asdict(one))
+    at_least = "at least " * (n["is_total_known"] < len(counts))
     parts = (
         f"{n['done']:,} of {at_least}{n['total']:,} done",
-        n["errors"] and counted(n["errors"], "error"),
+        counted(n["errors"], "error") * (n["errors"] > 0),
         f"{n['samples_complete']:,} of {at_least}{n['samples']:,} samples complete",
-        rate and f"{rate:,.1f} a second",
-        n["problems"] and counted(n["problems"], "unreadable file"),
+        f"{rate:,.1f} a second" * (rate > 0),
+        counted(n["problems"], "unreadable file") * (n["problems"] > 0),
     )
-    return ", ".join(part for part in parts if isinstance(part, str))
+    return ", ".join(filter(None, parts))
 
 
 # ---- rates and compare
@@ -282,7 +290,7 @@ def print_rates(results: str, *, as_json: bool = False, by: str = "sample_id", a
 
 def _columns(text: str) -> list[str] | None:
     """Return the names in --by, which commas separate; None for "all", which groups by nothing."""
-    return None if text == "all" else [name.strip() for name in text.split(",")]
+    return None if text == "all" else list(map(str.strip, text.split(",")))
 
 
 def _table_of(function: Callable[..., pd.DataFrame], *args: Any, **named: Any) -> pd.DataFrame:
@@ -353,11 +361,11 @@ def _upright(table: pd.DataFrame) -> pd.DataFrame:
 
 def _text(table: pd.DataFrame) -> str:
     """Return a table for a terminal, in which no sample's id can act as a control sequence."""
-    texts = {
-        name: [escape_control_chars(v).replace("\n", "␊") if isinstance(v, str) else v for v in table[name]]
-        for name in table.columns
-        if not hasattr(table[name].dtype, "numpy_dtype") and table[name].dtype.kind == "O"
-    }
+
+    def visible(value: object) -> object:
+        return escape_control_chars(value).replace("\n", "␊") if isinstance(value, str) else value
+
+    texts = {name: list(map(visible, table[name])) for name in table.columns if table[name].dtype.kind == "O"}
     return table.assign(**texts).to_string(index=False, na_rep="-", float_format="{:.3f}".format, max_colwidth=40)
 
 
@@ -457,7 +465,7 @@ def archive(args: argparse.Namespace) -> int:
     done = archive_results(args.results, unpack=args.unpack)
     if args.json:
         print(json.dumps(done.to_dict()))
-        return _exit_code(done.problems, True)
+        return int(bool(done.problems))
     if args.unpack:
         print(f"{done.samples:,} samples are in files of their own again.")
     elif not done.samples:
@@ -469,7 +477,7 @@ def archive(args: argparse.Namespace) -> int:
         )
     if done.left:
         print(f"{done.left:,} samples are not finished and stay in their files.")
-    return _exit_code(done.problems, False)
+    return _print_problems(done.problems)
 
 
 def merge(args: argparse.Namespace) -> int:
@@ -481,19 +489,19 @@ def merge(args: argparse.Namespace) -> int:
     done = merge_results(args.target, *args.results)
     if args.json:
         print(json.dumps(done.to_dict()))
-        return _exit_code(done.problems, True)
+        return int(bool(done.problems))
     print(f"{done.path}: {done.entries:,} results of {done.samples:,} samples, from {done.directories:,} directories.")
     if done.in_several:
         gone = dataclasses.asdict(done.dropped)
         dropped = ", ".join(f"{n:,} {name}" for name, n in gone.items() if n) or "nothing"
         both = counted(done.in_several, "sample")
         print(f"{both} in several directories. Dropped, as another result counts: {dropped}.")
-    return _exit_code(done.problems, False)
+    return _print_problems(done.problems)
 
 
-def _exit_code(problems: Sequence[str], as_json: bool) -> int:
-    """Print problems, unless they are in the JSON; return 1 where there are some."""
-    for problem in () if as_json else problems:
+def _print_problems(problems: Sequence[str]) -> int:
+    """Print what could not be read. Return the exit code."""
+    for problem in problems:
         print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
     return int(bool(problems))
 
@@ -552,19 +560,15 @@ def _without_formulas(df: pd.DataFrame) -> pd.DataFrame:
 
     out = df.rename(columns=_no_formula)
     for place, name in enumerate(df.columns):
-        column = df[name]
-        if column.dtype.kind not in "biufcmM" and str(column.dtype) not in ("Int64", "Float64", "boolean"):
-            values = [_no_formula(v) for v in column.astype(object)]
+        if df[name].dtype.kind == "O":  # objects and categories; the others hold numbers and times
+            values = list(map(_no_formula, df[name].astype(object)))
             out.isetitem(place, pd.Series(values, index=df.index, dtype=object).to_numpy())
     return out
 
 
 def _no_formula(value: Any) -> Any:
     """Return a cell that a spreadsheet doesn't run. Numbers stay as they are, those that are written as text too."""
-    if value is None or isinstance(value, (bool, int, float, dict, list)):
-        return value
-    text = str(value)
-    if not text.startswith(_FORMULA):
+    if isinstance(value, (int, float, dict, list)) or not (text := str(value)).startswith(_FORMULA):
         return value
     try:
         float(text)
@@ -588,12 +592,12 @@ _TIME_LIMIT_S = 0.2
 def demo(args: argparse.Namespace) -> int:
     """Judge the problem set, or what is missing of it, and print the rates."""
     print("Judging 126 solutions of 14 problems on this machine ...", file=sys.stderr, flush=True)
-    from nbrun import console
+    from nbrun import console, frames
     from nbrun.judge import CPP17, LocalSandbox, demo_problems
     from nbrun.session import start
 
     problems, left_out = _judgeable(demo_problems())
-    kept = _kept(args.results)
+    kept = frames.status(args.results).done if Path(args.results).is_dir() else 0  # start() refuses what is no folder
     # One way to compile for all: otherwise a source that doesn't compile is tried in six.
     cpp = dataclasses.replace(CPP17, compat_header="")
     judge = LocalSandbox(time_limit_s=_TIME_LIMIT_S, languages={"CPP": cpp})
@@ -618,13 +622,6 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _kept(results: str) -> int:
-    """Return how many results a directory already holds; 0 for what is no directory, which start() refuses."""
-    from nbrun import frames
-
-    return frames.status(results).done if Path(results).is_dir() else 0
-
-
 def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Mark the solutions that this machine can't judge as skipped.
 
@@ -637,16 +634,16 @@ def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     from nbrun.samples import language_of_number
 
     missing = {name for name, language in DEFAULT_LANGUAGES.items() if language.missing}
-    left_out: Counter[str] = Counter()
-    marked = []
-    for problem in problems:
-        groups = {}
+    left_out = Counter[str]()
+    marked = [dict(problem) for problem in problems]
+    for problem in marked:
         for key in ("solutions", "incorrect_solutions"):
-            names = [language_of_number(number) for number in problem[key]["language"]]
-            left_out.update(name for name in names if name in missing)
-            numbers = [0 if name in missing else n for n, name in zip(problem[key]["language"], names, strict=True)]
-            groups[key] = {**problem[key], "language": numbers}
-        marked.append({**problem, **groups})
+            numbers = list(problem[key]["language"])
+            for at, name in enumerate(map(language_of_number, numbers)):
+                if name in missing:
+                    left_out[name] += 1
+                    numbers[at] = 0
+            problem[key] = {**problem[key], "language": numbers}
     return marked, left_out
 
 
@@ -657,8 +654,10 @@ def _left_out_text(left_out: Counter[str]) -> str:
     rows = [DEFAULT_LANGUAGES[name] for name in left_out]
     counts = " and ".join(f"{n} {_SPELLINGS.get(name, name)}" for name, n in left_out.items())
     programs = ", ".join(f"no {Path((row.compilers or row.tools)[0]).name}" for row in rows)
-    packages = [match[1] for row in rows if (match := _APT.search(row.install))]
-    how = f" apt install {' '.join(packages)}" if len(packages) == len(rows) else " ".join(row.install for row in rows)
+    how = " ".join(row.install for row in rows)
+    packages = _APT.findall(how)
+    if len(packages) == len(rows):
+        how = f" apt install {' '.join(packages)}"
     noun = "solution was" if left_out.total() == 1 else "solutions were"
     return f"{counts} {noun} not judged: {programs}.{how}"
 
