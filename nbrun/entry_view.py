@@ -223,6 +223,7 @@ def _failing_test(tests: Iterable[Mapping[str, object]]) -> FailingTest | None:
     number, test = next(((n, test) for n, test in enumerate(tests) if test.get("passed") is not True), (-1, None))
     if test is None:
         return None
+    facts: dict[str, object]
     facts = {k: printable(v) for k, v in run_of(test).items() if isinstance(v, (str, int, float))}
     for name in ("stdout", "stderr"):
         facts.pop(name, None)

@@ -362,7 +362,7 @@ def _upright(table: pd.DataFrame) -> pd.DataFrame:
 def _text(table: pd.DataFrame) -> str:
     """Return a table for a terminal, in which no sample's id can act as a control sequence."""
 
-    def visible(value: object) -> object:
+    def visible(value: Any) -> Any:
         return escape_control_chars(value).replace("\n", "␊") if isinstance(value, str) else value
 
     texts = {name: list(map(visible, table[name])) for name in table.columns if table[name].dtype.kind == "O"}

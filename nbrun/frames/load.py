@@ -141,15 +141,20 @@ def _paths(results: Results | Iterable[Results]) -> list[Results]:
 class _Options:
     """The arguments of load_results, checked."""
 
+    items: bool
+    entries: bool
+    tests: bool
+    stale: bool
+
     def __init__(self, columns: Collection[str] | None, where: Where | None, **flags: bool) -> None:
         self._hides_empty = isinstance(columns, str) and columns == AUTO
         self.columns = None if columns is None or self._hides_empty else _names(columns)
         for name, value in flags.items():
             if not isinstance(value, bool):
                 raise InputError(f"{name}={value!r}: give True or False.")
-        self.items, self.entries, self.tests, self.stale = (flags[n] for n in ("items", "entries", "tests", "stale"))
+        vars(self).update(flags)
         self.reads_entries = self.items or self.entries or self.tests  # entries are read, nothing comes from the cache
-        self.outputs = tuple(name for name in OUTPUTS if self.tests and name in (self.columns or ()))
+        self.outputs = tuple(filter((self.columns or ()).__contains__, OUTPUTS)) if self.tests else ()
         self.where, self.values = _read_where(where)
         self._unknown: dict[str, InputError] = {}  # columns that no part has had, until now
         self._known: dict[str, None] = {}  # columns of the parts
@@ -159,9 +164,9 @@ class _Options:
         needed = None
         if self.columns is not None and self.where is None and not self.reads_entries:
             needed = {*self.columns, *self.values}
-        stale = table.numbers["index"] == ORPHANED if self.stale else None
+        stale = table.numbers["index"] == ORPHANED
         df = to_frame(table, needed)
-        if stale is not None:
+        if self.stale:
             df["stale"] = pd.array(stale, dtype="boolean")
         return df
 
@@ -250,7 +255,7 @@ def _is_any_of(column: pd.Series[Any], wanted: list[Any]) -> Array:
     nested = [x for x in wanted if isinstance(x, (Mapping, list))]
     some = [x for x in wanted if not isinstance(x, (Mapping, list))]
     found = column.isin(some).to_numpy(bool)
-    if any(pd.isna(x) for x in some if pd.api.types.is_scalar(x)):
+    if pd.Series(some, dtype=object).isna().any():
         found = found | column.isna().to_numpy(bool)
     return found | column.map(lambda x: x in nested).to_numpy(bool) if nested else found
 
@@ -401,19 +406,18 @@ def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table
         if df[name].dtype == object and name not in DTYPES:
             df[name] = as_one_type(pa, df[name])
     table = pa.Table.from_pandas(df, preserve_index=False).replace_schema_metadata()
-    for at, name in enumerate(table.column_names):
-        kind = DTYPES.get(name)
-        wanted = {"category": pa.dictionary(pa.int32(), pa.string()), "object": pa.string()}.get(kind or "")
-        if name == "sample_id" and pa.types.is_integer(table.schema.field(at).type):
-            continue
-        if wanted is not None and table.schema.field(at).type != wanted:
-            table = table.set_column(at, name, _cast(pa, table.column(at), wanted))
+    types = {"category": pa.dictionary(pa.int32(), pa.string()), "object": pa.string()}
+    for at, field in enumerate(table.schema):
+        wanted = types.get(DTYPES.get(field.name, ""), field.type)
+        is_integer_id = field.name == "sample_id" and pa.types.is_integer(field.type)
+        if field.type != wanted and not is_integer_id:
+            table = table.set_column(at, field.name, _cast(pa, table.column(at), wanted))
     return table
 
 
 def as_one_type(pa: Any, column: Any) -> Any:
     """Return a column of objects as Arrow can take it: as JSON text where it has no type that holds each exactly."""
-    if all(x is None or isinstance(x, str) for x in column):
+    if {str, type(None)}.issuperset(map(type, column)):
         return column
     try:
         array = pa.array(column.to_list())
@@ -480,11 +484,14 @@ def _cell(value: Any) -> Any:
 def _write_json(df: pd.DataFrame, path: Path, *, lines: bool) -> None:
     """Not by pandas, which rounds floats to ten digits and takes no integers beyond 64 bits."""
     with open(path, "wb") as file:
-        between, end = (b"\n", b"\n") if lines else (b",", b"]")
-        file.write(b"" if lines else b"[")
-        for number, row in enumerate(_rows(df)):
-            file.write((between if number else b"") + encode(row)[0])
-        file.write(end if len(df) or not lines else b"")
+        if lines:
+            file.writelines(encode(row)[0] + b"\n" for row in _rows(df))
+            return
+        before = b"["
+        for row in _rows(df):
+            file.write(before + encode(row)[0])
+            before = b","
+        file.write(b"]" if len(df) else b"[]")
 
 
 def _rows(df: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -501,6 +508,14 @@ def _json_cell(value: Any) -> Any:
 
 
 # ---- the column `entry`: JSON that is parsed when it is looked at, so that it takes the room of its text
+
+
+def _as_bytes(entry: object) -> bytes | None:
+    if isinstance(entry, Mapping):
+        return encode(entry)[0]
+    if isinstance(entry, str):
+        return entry.encode()
+    return entry if isinstance(entry, bytes) else None
 
 
 @register_extension_dtype
@@ -531,13 +546,9 @@ class EntryArray(ExtensionArray):
     def _from_sequence(cls, scalars: Iterable[object], *, dtype: object = None, copy: bool = False) -> EntryArray:
         if isinstance(scalars, EntryArray):
             return scalars.copy() if copy else scalars
-        rows = list(scalars)
-        data = np.full(len(rows), None, object)
-        for i, x in enumerate(rows):
-            if isinstance(x, Mapping):
-                data[i] = encode(x)[0]
-            elif isinstance(x, (bytes, str)):
-                data[i] = x if isinstance(x, bytes) else x.encode()
+        rows = list(map(_as_bytes, scalars))
+        data = np.empty(len(rows), object)
+        data[:] = rows
         return cls(data)
 
     @classmethod
@@ -571,10 +582,10 @@ class EntryArray(ExtensionArray):
     @property
     def nbytes(self) -> int:
         """Bytes of the texts."""
-        return sum(len(x) for x in self._data if x is not None) + int(self._data.nbytes)
+        return sum(map(len, filter(None, self._data))) + int(self._data.nbytes)
 
     def isna(self) -> Array:
-        return np.array([x is None for x in self._data], bool)
+        return np.asarray(pd.isna(self._data))
 
     def take(self, indices: Any, *, allow_fill: bool = False, fill_value: object = None) -> EntryArray:
         found = take(self._data, indices, allow_fill=allow_fill, fill_value=None)
@@ -664,18 +675,13 @@ class ItemRows:
     def __call__(self, row: int, entry: Row) -> None:
         """The next row."""
         if "item" not in entry:  # an item of just these two, or none where `keep_items=False`
-            fields = {}
-            if "language" in entry:
-                fields["language"] = entry["language"]
-            if "solution" in entry:
-                fields["solution"] = entry["solution"]
+            item: JsonValue = {name: entry[name] for name in ("language", "solution") if name in entry}
         else:
             item = decode(entry["item"])
-            if type(item) is not dict:
-                self._add("item", row, item)
-                return
-            fields = item
-        for name, value in fields.items():
+        if type(item) is not dict:
+            self._add("item", row, item)
+            return
+        for name, value in item.items():
             self._add(f"item_{name}", row, value)
 
     def _add(self, column: str, row: int, value: JsonValue) -> None:

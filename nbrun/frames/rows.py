@@ -18,6 +18,7 @@ import threading
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from pathlib import Path
@@ -183,9 +184,8 @@ class Pack:
         parts: list[Bytes] = []
         arrays: list[list[object]] = []
         for name, (code, data) in self.arrays.items():
-            item = data[: SIZES[code]]
-            if self.n and (len(data) == len(item) or data == bytes(item) * self.n):
-                arrays.append([name, code, bytes(item).hex()])
+            if len(data) == SIZES[code]:
+                arrays.append([name, code, bytes(data).hex()])
             else:
                 arrays.append([name, code, len(data)])
                 parts.append(data)
@@ -739,14 +739,12 @@ def without_doubled(rows: list[JsonObject], total: object) -> list[JsonObject]:
     more = len(rows) - total if type(total) is int else 0
     if more <= 0:
         return rows
-    seen: set[bytes] = set()
-    doubled = []
+    first: dict[bytes, int] = {}
     for rank, key in enumerate(old_keys(rows)):
-        if key in seen:
-            doubled.append(rank)
-        seen.add(key)
-    dropped = set(doubled[-more:])
-    return [row for rank, row in enumerate(rows) if rank not in dropped]
+        first.setdefault(key, rank)
+    doubled = sorted({*range(len(rows))}.difference(first.values()))
+    kept = sorted({*range(len(rows))}.difference(doubled[-more:]))
+    return [rows[rank] for rank in kept]
 
 
 # ---- whole files
@@ -784,6 +782,7 @@ class FileReader:
             record["ident"] = None if record["problem"] else ident
         except (Unreadable, OSError, MemoryError, *_DAMAGE) as e:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {str(e) or type(e).__name__}"
+            record["source"] = None
             self.rows.cut(start)
         record["n"] = self.rows.n - start
         record["max_seq"] = self.rows.newest(start) if record["source"] == NBRUN else 0
@@ -816,33 +815,35 @@ class FileReader:
         return None
 
     def _read_any(self, f: BinaryIO, match: MatchRecord | None, record: FileRecord) -> None:
+        if f.read(len(OWN_HEAD)) != OWN_HEAD:
+            self._read_foreign(sample_file.read_whole(f), match, record)
+            return
         start = self.rows.n
-        own = f.read(len(OWN_HEAD)) == OWN_HEAD
-        damaged = 1
-        if own:
-            f.seek(0)
-            record["id"], damaged = self._read_own(f)
-        is_as_written = own and not damaged and sample_file.ends_as_own(f)
-        if not (is_as_written or (own and not sample_file.may_be_parsed(f))):  # another tool may have re-serialised it
-            data = sample_file.read_whole(f)
-            old = None if own else self._old_of(data)
-            if old is not None:
-                self._read_old(old, data, match, record)
-                return
-            again = sample_file.convert_foreign(data)
-            if again is not None:
-                own = True
+        f.seek(0)
+        damaged = self._read_own(f, record)
+        if (damaged or not sample_file.ends_as_own(f)) and sample_file.may_be_parsed(f):
+            again = sample_file.convert_foreign(sample_file.read_whole(f))
+            if again is not None:  # another tool has re-serialised it
                 self.rows.cut(start)
-                record["id"], damaged = self._read_own(io.BytesIO(again))
-            elif not own:
-                parse_old(data)  # says why it can't be read
-                raise Unreadable("is no file of results")
-        record["source"] = NBRUN
-        if damaged:
-            record["problem"] = f"has {damaged} damaged entries; the others were read"
+                self._read_own(io.BytesIO(again), record)
 
-    def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
-        """Read a file in nbrun's format line by line. Return its id, and how many of its lines are damaged."""
+    def _read_foreign(self, data: bytes, match: MatchRecord | None, record: FileRecord) -> None:
+        """Read a file of the older program, or one that another tool has re-serialised."""
+        try:
+            old = parse_old(data, exact=self._loads is load)
+        except Unreadable:
+            old = None
+        if old is not None and not old.is_own:
+            self._read_old(old, data, match, record)
+            return
+        again = sample_file.convert_foreign(data)
+        if again is None:
+            parse_old(data)  # says why it can't be read
+            raise Unreadable("is no file of results")
+        self._read_own(io.BytesIO(again), record)
+
+    def _read_own(self, lines: Iterable[bytes], record: FileRecord) -> int:
+        """Read a file in nbrun's format line by line, and return how many of its lines are damaged."""
         sample_id: str | None = None
         group: str | None = None  # inside this one's list
         damaged = 0
@@ -861,7 +862,9 @@ class FileReader:
                     sample_id = str(self._loads(line[6:].rstrip(b"\n").removesuffix(b",")))
                 except ValueError:  # another tool has touched the line
                     damaged += 1
-        return sample_id, damaged
+        record["id"], record["source"] = sample_id, NBRUN
+        record["problem"] = f"has {damaged} damaged entries; the others were read" if damaged else None
+        return damaged
 
     def _add_line(self, group: str, body: bytes) -> bool:
         """Add an entry, and return whether it could be read. A damaged one costs only itself."""
@@ -875,14 +878,6 @@ class FileReader:
             self.rows.cut(self.rows.n - 1)
             return self.rows.add_exactly(group, body)
         return True
-
-    def _old_of(self, data: bytes) -> OldFile | None:
-        """Return a file of the older program; None where it is something else."""
-        try:
-            old = parse_old(data, exact=self._loads is load)
-        except Unreadable:
-            return None
-        return None if old.is_own else old
 
     def _read_old(self, old: OldFile, data: bytes, match: MatchRecord | None, record: FileRecord) -> None:
         start = self.rows.n
@@ -969,10 +964,8 @@ class Helpers:
 
         for process in self.processes:
             for pipe in (process.stdin, process.stdout):
-                try:
+                with suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]  # both were asked for
-                except OSError:
-                    pass
         for process in self.processes:
             try:
                 process.wait(_END_S)
@@ -987,9 +980,18 @@ class _Work:
 
     def __init__(self, batches: list[list[ToRead]], on_read: Callable[[int], None]) -> None:
         self.batches, self._on_read = batches, on_read
-        self.packs: list[Pack | None] = [None] * len(batches)
-        self._left = list(range(len(batches)))[::-1]
+        self.packs: dict[int, Pack] = {}
         self._lock = threading.Lock()
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Hand out again what has no pack. No thread works on a batch meanwhile."""
+        self._left = sorted({*range(len(self.batches))} - self.packs.keys(), reverse=True)
+
+    def stop(self) -> None:
+        """Let no thread take another batch."""
+        with self._lock:
+            self._left.clear()
 
     def next(self) -> int | None:
         """Take a batch and return its number; None if all are taken."""
@@ -1016,13 +1018,12 @@ def read_all(folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], Non
         try:
             _read_here(folder, work)
         finally:
-            while work.next() is not None:  # after an exception: no thread takes another batch
-                pass
+            work.stop()  # after an exception batches are left
             for thread in threads:
                 thread.join()
-        work._left = [n for n, pack in enumerate(work.packs) if pack is None]
+        work.put_back()
         _read_here(folder, work)  # what a helper has failed in
-    return [pack for pack in work.packs if pack is not None]
+    return [work.packs[number] for number in range(len(work.batches))]
 
 
 def _read_here(folder: str, work: _Work) -> None:
@@ -1089,9 +1090,7 @@ def _start_helper() -> subprocess.Popen[bytes]:
 
 
 def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _receive(requests: SimpleQueue[bytes]) -> None:
