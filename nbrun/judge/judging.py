@@ -24,13 +24,12 @@ from nbrun.judge.checkers import (
     lacks_memory,
 )
 from nbrun.judge.comparison import as_bytes
-from nbrun.judge.expectations import Check, Outcome, unmet
+from nbrun.judge.grading import Check, Outcome, grade, unmet
 from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.records import Shortener, Streams, compile_record, compiler_step, run_record
 from nbrun.judge.sandbox.isolation import PROGRAM
 from nbrun.judge.sandbox.programs import JudgeContext, Place, Program, RunFolders, launch, place
 from nbrun.judge.sandbox.runner import MARGIN, ROOM, CancelToken, ExitStatus, Limits
-from nbrun.judge.scoring import grade
 from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
 

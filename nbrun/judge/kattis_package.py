@@ -37,11 +37,18 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from nbrun.judge import expectations
-from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, flat, hints_of
+from nbrun.judge import grading
+from nbrun.judge.grading import (
+    PARTIALLY_ACCEPTED,
+    VERDICTS_OF_FOLDERS,
+    Hints,
+    expectations_of,
+    flat,
+    hints_of,
+    rules_of,
+)
 from nbrun.judge.languages import language_name
 from nbrun.judge.problems.values import flags_of
-from nbrun.judge.scoring import rules_of
 from nbrun.tuning import TUNING
 from nbrun.verdicts import Verdict
 
@@ -149,7 +156,7 @@ class _Submission(NamedTuple):
     item: Mapping[str, object]
     group: str
     expected: str | list[str] | None
-    checks: Sequence[expectations.Check]
+    checks: Sequence[grading.Check]
     sets_time_limit: bool
 
 
@@ -389,13 +396,13 @@ class _Package:
         return row
 
     def _found_submissions(self, tests: Sequence[str]) -> Iterator[_Submission]:
-        path = self.folder / "submissions" / expectations.FILE
-        rules = expectations.check_rules(_read_yaml(path) if path.is_file() else {})
+        path = self.folder / "submissions" / grading.FILE
+        rules = grading.check_rules(_read_yaml(path) if path.is_file() else {})
         for folder in filter(Path.is_dir, _inside(self.folder / "submissions")):
             for path in _inside(folder):
                 yield self._submission(path, rules, tests)
 
-    def _submission(self, path: Path, rules: expectations.Rules, tests: Sequence[str]) -> _Submission:
+    def _submission(self, path: Path, rules: grading.Rules, tests: Sequence[str]) -> _Submission:
         folder = path.parent.name
         name = f"{folder}/{path.name}"
         hints = hints_of(rules, name)
@@ -614,7 +621,7 @@ def _files_in(folder: Path, are_meant: Callable[[Path], bool] = Path.is_file) ->
 def _counts(path: Path) -> bool:
     """Return whether a file or a folder can be part of a program."""
     is_hidden = path.name.startswith((".", "__pycache__")) or "__pycache__" in path.parts
-    return not is_hidden and path.suffix not in _IGNORED and path.name not in (expectations.FILE, "Makefile")
+    return not is_hidden and path.suffix not in _IGNORED and path.name not in (grading.FILE, "Makefile")
 
 
 def _read_sources(names: Mapping[str, Path], language: str) -> tuple[dict[str, str], str]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge.checkers import DEFAULT, Checker, ProgramRunner, as_checker, checker_of, compiled_beside
-from nbrun.judge.expectations import Check
+from nbrun.judge.grading import Check
 from nbrun.judge.harness import exchange_of
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup

@@ -19,7 +19,7 @@ import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
 from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, read_problems, recheck
 from nbrun.judge.fusion.protocol import check_sendable
-from nbrun.judge.scoring import grade, rules_of
+from nbrun.judge.grading import grade, rules_of
 from nbrun.model import Task
 from nbrun.samples import SampleReader
 

@@ -10,10 +10,10 @@ Called by the thread that reads samples and by worker threads; pure functions, n
 Where the row has them, the problem also gets these keys: `checker` (see `nbrun.judge.checkers.checker_of`),
 `output_limit_mb`, `time_limit_from` (see `nbrun.judge.local`), `not_supported` (why the problem can't be judged here),
 `expected_verdicts` (group -> the verdict of each of its items, or a list of acceptable verdicts), `expectations`
-(submission -> what must hold of its tests, see `nbrun.judge.expectations`), `stream_files`
+(submission -> what must hold of its tests, see `nbrun.judge.grading`), `stream_files`
 (`{"input", "output"}`: the files that a program reads and writes instead of its streams), `harness` (see
 `nbrun.judge.harness`), `interactive` (programs talk to the validator) and `grading` (how many points groups of tests
-give, see `nbrun.judge.scoring`). A test may also have `name`, `flags`, `alternatives` (further outputs that are right),
+give, see `nbrun.judge.grading`). A test may also have `name`, `flags`, `alternatives` (further outputs that are right),
 `arguments` (command-line arguments of the program) and `files` (name -> content, in the program's folder). Inputs and
 outputs are text, or bytes where they are not valid text.
 

@@ -1,0 +1,638 @@
+"""What a problem package says of results: the points of its groups of tests, and what its own submissions must get.
+
+Points follow `rules_of` and `grade`:
+
+    legacy     testdata.yaml: accept_score, reject_score, on_reject, grader_flags (sum, min, max, avg, ignore_sample,
+               always_accept, accept_if_any_accepted)
+    2025-09    test_group.yaml: max_score, score_aggregation (pass-fail, sum, min), require_pass; drafts write the same
+               as `scoring: {score, aggregation, require_pass}`
+
+Expectations are those of `submissions.yaml`, in the format of
+https://www.kattis.com/problem-package-format/spec/2025-09.html#example-submissions. Its keys are patterns of
+submissions; each may name the language, the main file, and what must hold of the submission's result:
+
+    permitted           every test gets one of these verdicts
+    required            at least one test gets one of these verdicts
+    score               the score is this number, or in this range
+    message             some message of the validator contains this text
+    use_for_time_limit  whether the submission counts where the package names no time limit
+    secret/group1: …    the same for a group of tests, for tests by a pattern, or for single tests
+
+Pure functions. The thread that feeds a run reads rules; worker threads compare results with them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
+
+from nbrun.judge.checkers import number_of
+from nbrun.verdicts import REJECTED, Verdict
+
+# ---- points
+
+#: The score of the group `secret` where the package names none.
+DEFAULT_MAX_SCORE = 100.0
+#: How the points of a group follow from those of its parts.
+_AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "sum": sum,
+    "min": min,
+    "max": max,
+    "avg": lambda points: sum(points) / len(points),
+}
+#: Keys of the legacy format, which groups inherit from the group that holds them; keys of the later format.
+_SCORE_KEYS = (
+    *("accept_score", "reject_score", "on_reject", "grader_flags"),
+    *("max_score", "score_aggregation", "require_pass"),
+)
+#: Key of a draft's `scoring` -> the key that means the same.
+_OF_DRAFTS = {"score": "max_score", "aggregation": "score_aggregation", "require_pass": "require_pass"}
+_AGGREGATIONS = ("pass-fail", "sum", "min")
+_UNBOUNDED = "unbounded"
+
+#: What groups say about scores, by their paths below `data`; the root's path is empty.
+Groups = Mapping[str, Mapping[str, Any]]
+
+
+class _Test(NamedTuple):
+    """A test's result, and the points or the share of its group's points that its validator gave; None for neither."""
+
+    accepted: bool
+    points: float | None
+    multiplier: float | None
+
+
+class _Scored(NamedTuple):
+    """What a test or a group got."""
+
+    accepted: bool
+    points: float
+
+
+#: The tests and groups in a group, by their names.
+_Tree: TypeAlias = "dict[str, _Tree | _Test]"
+
+
+class ScoreRules(NamedTuple):
+    """How a package's tests are scored, as its problem keeps it.
+
+    Attributes:
+        grading: the value for `grade`; empty if tests can't be scored here.
+        refusal: why they can't; None if they can.
+    """
+
+    grading: Mapping[str, object]
+    refusal: str | None = None
+
+
+def rules_of(groups: Groups, is_legacy: bool) -> ScoreRules:
+    """Return how tests are scored.
+
+    Raises:
+        ValueError: a score is no number, or an aggregation is unknown.
+    """
+    kept: dict[str, dict[str, object]] = {}
+    for path, about in groups.items():
+        if is_legacy and str(about.get("grading") or "default") not in ("default", "{}"):
+            return ScoreRules({}, "a scoring problem with a grader of its own")
+        draft = about.get("scoring")
+        if isinstance(draft, Mapping):
+            about = {**about, **{_OF_DRAFTS[key]: draft[key] for key in draft.keys() & _OF_DRAFTS.keys()}}
+        own = {name: about[name] for name in _SCORE_KEYS if about.get(name) is not None}
+        _check_scores(own, path or "data")
+        if own:
+            kept[path] = own
+    return ScoreRules({"is_legacy": is_legacy, "groups": kept})
+
+
+def _check_scores(own: Mapping[str, Any], where: str) -> None:
+    for name in ("accept_score", "reject_score", "max_score"):
+        if own.get(name, _UNBOUNDED) != _UNBOUNDED and number_of(own[name]) is None:
+            raise ValueError(f"{where}: {name} is {own[name]!r}, not a number")
+    if own.get("score_aggregation", "sum") not in _AGGREGATIONS:
+        raise ValueError(f"{where}: score_aggregation is {own['score_aggregation']!r}")
+
+
+class Grade(NamedTuple):
+    """What a solution gets for its tests.
+
+    Attributes:
+        scores: by the paths of groups below `data`; the whole score has the empty path.
+        accepted: whether the package's grader accepts the solution: it may do so although tests failed.
+    """
+
+    scores: Mapping[str, float]
+    accepted: bool
+
+
+def grade(
+    rules: Mapping[str, Any], tests: Sequence[Mapping[str, object]], records: Sequence[Mapping[str, Any]]
+) -> Grade:
+    """Return the grade of a solution whose tests have these records, in the tests' order.
+
+    Example:
+        >>> rules = {"is_legacy": True, "groups": {"": {"accept_score": 50}}}
+        >>> tests = [{"name": "secret/a/1"}, {"name": "secret/b/1"}]
+        >>> grade(rules, tests, [{"passed": True}, {"passed": False}])
+        Grade(scores={'secret/a': 50.0, 'secret/b': 0.0, 'secret': 50.0, '': 50.0}, accepted=False)
+    """
+    tree: _Tree = {}
+    for test, record in zip(tests, records, strict=False):
+        *folders, name = str(test.get("name", "")).split("/")
+        inside = tree
+        for folder in folders:
+            inner = inside.get(folder)
+            if not isinstance(inner, dict):
+                inner = inside[folder] = {}
+            inside = inner
+        inside[name] = _Test(bool(record["passed"]), record.get("score"), record.get("score_multiplier"))
+    groups: Groups = rules["groups"]
+    found: dict[str, float] = {}
+    if rules["is_legacy"]:
+        accepted = _legacy(tree, "", groups, {}, found).accepted
+    else:
+        found[""] = _Scorer(tree, groups, found).score()
+        accepted = all(record["passed"] for record in records)
+    return Grade({path: round(points, 9) for path, points in found.items()}, accepted)
+
+
+def _aggregated(mode: str, parts: Sequence[_Scored]) -> float:
+    return _AGGREGATES.get(mode, sum)([part.points for part in parts]) if parts else 0.0
+
+
+def _legacy(tree: _Tree, path: str, groups: Groups, above: Mapping[str, Any], found: dict[str, float]) -> _Scored:
+    """Return what a group gets from the default grader of the legacy format; put its points into `found`."""
+    about = {**above, **groups.get(path, {})}
+    flags = str(about.get("grader_flags") or "").split()
+    if not path and "ignore_sample" in flags:
+        tree.pop("sample", None)
+    parts = list(_legacy_parts(tree, path, groups, about, found))
+    found[path] = _aggregated(next(filter(_AGGREGATES.__contains__, flags), "sum"), parts)
+    enough = any if "accept_if_any_accepted" in flags else all
+    return _Scored("always_accept" in flags or enough(part.accepted for part in parts), found[path])
+
+
+def _legacy_parts(
+    tree: _Tree, path: str, groups: Groups, about: Mapping[str, Any], found: dict[str, float]
+) -> Iterator[_Scored]:
+    """Yield what the tests and groups in a group get, up to the first rejected one where that ends the group."""
+    stops = bool(path) and about.get("on_reject", "break") == "break"
+    for name, inside in tree.items():
+        if isinstance(inside, dict):
+            part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about, found)
+        elif inside.accepted:
+            part = _Scored(True, float(about.get("accept_score", 1) if inside.points is None else inside.points))
+        else:
+            part = _Scored(False, float(about.get("reject_score", 0)))
+        yield part
+        if stops and not part.accepted:
+            return
+
+
+class _Scorer:
+    """Scores a tree of tests by the format from 2023-07 on, where the group `secret` alone counts.
+
+    It puts the points of each group into `found`. The greatest score of a group may be infinite.
+    """
+
+    def __init__(self, tree: _Tree, groups: Groups, found: dict[str, float]) -> None:
+        self._tree, self._groups, self._found = tree, groups, found
+
+    def score(self) -> float:
+        """Return the score of `secret`."""
+        secret = self._tree.get("secret")
+        most = self._own_max("secret", DEFAULT_MAX_SCORE)
+        return self._group(secret, "secret", most).points if isinstance(secret, dict) else 0.0
+
+    def _own_max(self, path: str, default: float = math.inf) -> float:
+        most = self._groups.get(path, {}).get("max_score", default)
+        return math.inf if most in (None, _UNBOUNDED) else float(most)
+
+    def _group(self, tree: _Tree, path: str, most: float) -> _Scored:
+        scored = self._scored(tree, path, most)
+        self._found[path] = scored.points
+        return scored
+
+    def _scored(self, tree: _Tree, path: str, most: float) -> _Scored:
+        about = self._groups.get(path, {})
+        if not all(map(self._is_accepted, _names(about.get("require_pass")))):
+            return _Scored(False, 0.0)
+        usual = "sum" if path == "secret" or most == math.inf else "pass-fail"
+        aggregation = about.get("score_aggregation") or usual
+        share = self._share(tree, path, most) if aggregation == "sum" else most
+        parts = [self._part(inside, f"{path}/{name}", share) for name, inside in tree.items()]
+        accepted = all(part.accepted for part in parts)
+        if aggregation == "pass-fail":
+            return _Scored(accepted, accepted * _worth(most))
+        return _Scored(accepted, min(_aggregated(aggregation, parts), most))
+
+    def _part(self, inside: _Tree | _Test, path: str, share: float) -> _Scored:
+        """Return what a test or a group in a group gets, whose share of that group's points this is."""
+        if isinstance(inside, dict):
+            return self._group(inside, path, self._own_max(path, share))
+        if not inside.accepted:
+            return _Scored(False, 0.0)
+        if inside.multiplier is not None:
+            return _Scored(True, _worth(share) * inside.multiplier)
+        return _Scored(True, _worth(share) if inside.points is None else float(inside.points))
+
+    def _share(self, tree: _Tree, path: str, most: float) -> float:
+        """Return the greatest score of each test and group that names none."""
+        named = [self._own_max(f"{path}/{name}") for name, inside in tree.items() if isinstance(inside, dict)]
+        bounded = [points for points in named if points < math.inf]
+        rest = len(tree) - len(bounded)
+        return max(0.0, most - sum(bounded)) / rest if rest else 0.0
+
+    def _is_accepted(self, path: str) -> bool:
+        """Return whether a test, or every test of a group and of the groups that it requires, passed."""
+        inside: Any = self._tree
+        for name in path.split("/"):
+            inside = inside.get(name) if isinstance(inside, dict) else None
+        if isinstance(inside, _Test):
+            return inside.accepted
+        required = [name for name in _names(self._groups.get(path, {}).get("require_pass")) if name != path]
+        return inside is not None and all(map(self._is_accepted, (*(f"{path}/{name}" for name in inside), *required)))
+
+
+def _worth(most: float) -> float:
+    """Return what a test or a group gives at most; 1 if that is unbounded."""
+    return 1.0 if most == math.inf else most
+
+
+def _names(value: Any) -> list[str]:
+    """Return the names in `require_pass`, which is one name or a list."""
+    return [value] if isinstance(value, str) else list(map(str, value or ()))
+
+
+# ---- expectations
+
+FILE = "submissions.yaml"
+#: Folder of submissions -> the verdicts that its submissions should get.
+VERDICTS_OF_FOLDERS: Mapping[str, tuple[Verdict, ...]] = {
+    "accepted": (Verdict.ACCEPTED,),
+    "wrong_answer": (Verdict.WRONG_ANSWER, Verdict.OUTPUT_LIMIT_EXCEEDED),
+    "time_limit_exceeded": (Verdict.TIME_LIMIT_EXCEEDED,),
+    "run_time_error": (Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
+    "output_limit_exceeded": (Verdict.OUTPUT_LIMIT_EXCEEDED,),
+    "compiler_error": (Verdict.COMPILE_ERROR,),
+    "compile_error": (Verdict.COMPILE_ERROR,),
+    "memory_limit_exceeded": (Verdict.MEMORY_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR),
+    "brute_force": (Verdict.TIME_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
+    "rejected": tuple(sorted(REJECTED)),
+}
+#: In scoring problems: any verdict, since the score counts.
+PARTIALLY_ACCEPTED: Mapping[str, tuple[Verdict, ...]] = {"partially_accepted": (*sorted(REJECTED), Verdict.ACCEPTED)}
+#: Word of submissions.yaml -> our verdicts. The format has no words for OLE, MLE and CE; packages use them though.
+_WORDS: Mapping[str, tuple[Verdict, ...]] = {
+    **VERDICTS_OF_FOLDERS,
+    "ac": VERDICTS_OF_FOLDERS["accepted"],
+    "wa": VERDICTS_OF_FOLDERS["wrong_answer"],
+    "tle": VERDICTS_OF_FOLDERS["time_limit_exceeded"],
+    "rte": VERDICTS_OF_FOLDERS["run_time_error"],
+    "ole": VERDICTS_OF_FOLDERS["output_limit_exceeded"],
+    "mle": (Verdict.MEMORY_LIMIT_EXCEEDED,),
+    "ce": VERDICTS_OF_FOLDERS["compiler_error"],
+    **dict.fromkeys(("pac", "partially_accepted"), (Verdict.ACCEPTED, *sorted(REJECTED))),
+}
+#: What is permitted where a rule only names what is required.
+_ALL = ("AC", "WA", "TLE", "RTE")
+#: What the format permits and requires of the submissions in a folder, unless submissions.yaml overrides it.
+_FOLDER_RULES: Mapping[str, Mapping[str, object]] = {
+    "accepted": {"permitted": ["AC"]},
+    "rejected": {"required": ["RTE", "TLE", "WA"]},
+    "wrong_answer": {"permitted": ["AC", "WA"], "required": ["WA"]},
+    "time_limit_exceeded": {"permitted": ["AC", "TLE"], "required": ["TLE"]},
+    "run_time_error": {"permitted": ["AC", "RTE"], "required": ["RTE"]},
+    "brute_force": {"permitted": ["AC", "RTE", "TLE"], "required": ["RTE", "TLE"]},
+}
+_CHECKS = ("permitted", "required", "score", "message")
+_KEYS = (*_CHECKS, "expectation", "use_for_time_limit", "language", "entrypoint", "authors", "model_solution")
+_OF_TESTS = ("sample", "secret", "*", "{")
+_SAME_SCORE = 1e-6
+
+
+class Check(NamedTuple):
+    """What must hold of the tests that a pattern matches; of all tests if the pattern is empty.
+
+    Attributes:
+        permitted: verdicts; each test must get one of them. None permits all.
+        required: verdicts; one test must get one of them. None requires none.
+        score: the least and the greatest score.
+        message: a part of some message of the validator.
+    """
+
+    tests: str = ""
+    permitted: Sequence[str] | None = None
+    required: Sequence[str] | None = None
+    score: tuple[float, float] | None = None
+    message: str | None = None
+
+    def record(self) -> dict[str, object]:
+        """Return the check as a mapping of plain values, as a problem keeps it."""
+        return {key: value for key, value in self._asdict().items() if value is not None}
+
+    @classmethod
+    def of(cls, record: Mapping[str, object]) -> Check:
+        """Return the check that a problem keeps."""
+        known = {key: record.get(key) for key in cls._fields if record.get(key) is not None}
+        return cls(**known)  # type: ignore[arg-type]  # it was written by `record`
+
+    def matches(self, test: str) -> bool:
+        """Return whether the check concerns a test: its pattern matches the test or a group that holds it."""
+        return not self.tests or matches(self.tests, test)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """The verdicts that a submission may get as a whole; empty if the check says nothing of them.
+
+        All tests must get a permitted verdict, and one of them a required one. So a submission is accepted only if that
+        is permitted, and rejected if something else is required.
+        """
+        permitted, required = list(self.permitted or ()), list(self.required or ())
+        if permitted and required and Verdict.ACCEPTED not in required:
+            return [verdict for verdict in permitted if verdict != Verdict.ACCEPTED]
+        return permitted or required
+
+
+class Rule(NamedTuple):
+    """What submissions.yaml says of the submissions that match a pattern.
+
+    Attributes:
+        about: the value of the pattern.
+        checks: what must hold of all tests, and then of groups and single tests.
+    """
+
+    about: Mapping[str, object]
+    checks: Sequence[Check]
+
+
+#: Pattern of submissions -> what is said of them.
+Rules = Mapping[str, Rule]
+
+
+class Outcome(NamedTuple):
+    """What a submission got on one test: its verdict and what the validator said."""
+
+    test: str
+    verdict: str
+    message: str
+
+
+class Expectations(NamedTuple):
+    """What submissions.yaml says of one submission.
+
+    Attributes:
+        verdicts: those that it may get as a whole; empty if nothing is said about it.
+        checks: what must hold of its tests, scores and messages; empty if its verdict alone says enough.
+    """
+
+    verdicts: list[str]
+    checks: tuple[Check, ...] = ()
+
+
+class Hints(NamedTuple):
+    """What submissions.yaml says of a submission as a program.
+
+    Attributes:
+        language: the language that it names.
+        entry: the main file that it names.
+        sets_time_limit: False if it doesn't count where a time limit follows from submissions.
+    """
+
+    language: object = None
+    entry: str | None = None
+    sets_time_limit: bool = True
+
+
+def check_rules(rules: Mapping[str, object]) -> Rules:
+    """Return the rules in the content of submissions.yaml.
+
+    Raises:
+        ValueError: a value has the wrong type, a verdict is unknown, or a key is misspelt.
+    """
+    checked: dict[str, Rule] = {}
+    for name, about in rules.items():
+        pattern = str(name).strip("/")
+        if isinstance(about, str):
+            about = {"permitted": [about]}
+        if not isinstance(about, Mapping):
+            raise ValueError(f"{FILE}: {name!r} has a {type(about).__name__}, not a mapping")
+        if _names_verdicts(about):
+            about = {**_FOLDER_RULES.get(pattern, {}), **about}
+        checks = [_check_of("", about, repr(name))]
+        for tests, inner in about.items():
+            if isinstance(inner, Mapping) and str(tests).startswith(_OF_TESTS):
+                checks.append(_check_of(str(tests).strip("/"), inner, f"{name!r}, {tests!r}"))
+        checked[pattern] = Rule(about, checks)
+    return checked
+
+
+def _names_verdicts(about: Mapping[str, object]) -> bool:
+    """Return whether a rule says more of verdicts than the name of its folder; it then replaces the folder's rule."""
+    return "permitted" in about or "required" in about
+
+
+def _check_of(tests: str, about: Mapping[str, Any], where: str) -> Check:
+    permitted, required, expected = (_verdicts(about, key, where) for key in ("permitted", "required", "expectation"))
+    message, use = about.get("message") or "", about.get("use_for_time_limit")
+    if not isinstance(message, str):
+        raise ValueError(f"{FILE}: {where}: message is {message!r}, not text")
+    if use not in (None, True, False, "lower", "upper"):
+        raise ValueError(f"{FILE}: {where}: use_for_time_limit is {use!r}: give true, false, lower or upper")
+    for name in about:
+        if name not in _KEYS and (meant := get_close_matches(str(name), _KEYS, 1, 0.8)):
+            raise ValueError(f"{FILE}: {where}: there is no key {str(name)!r}; did you mean {meant[0]!r}?")
+    score = None if about.get("score") is None else _score_range(about["score"], where)
+    return Check(tests, permitted or expected, required, score, message or None)
+
+
+def _verdicts(about: Mapping[str, Any], key: str, where: str) -> list[str] | None:
+    """Return the verdicts in a list of words, or in a single one; None if there are none."""
+    value = about.get(key)
+    if value is None:
+        return None
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{FILE}: {where}: {key} is {value!r}, not a list of verdicts")
+    for word in words:
+        if word.lower() not in _WORDS:
+            raise ValueError(f"{FILE}: {where}: {key} holds {word!r}, which is none of {', '.join(_ALL)}")
+    return _meanings(words) or None
+
+
+def _meanings(words: Iterable[str]) -> list[str]:
+    return flat(_WORDS[word.lower()] for word in words)
+
+
+def flat(lists: Iterable[Iterable[Verdict]]) -> list[str]:
+    """Return each verdict once, in order."""
+    return list(dict.fromkeys(map(str, chain(*lists))))
+
+
+def _score_range(value: object, where: str) -> tuple[float, float]:
+    match value if isinstance(value, list) else [value, value]:
+        case [int() | float() as low, int() | float() as high] if low <= high and bool not in (type(low), type(high)):
+            return float(low), float(high)
+    raise ValueError(f"{FILE}: {where}: score is {value!r}: give a number, or the least and the greatest one")
+
+
+def hints_of(rules: Rules, name: str) -> Hints:
+    """Return what the patterns that match a submission say of it as a program; the last one that names a thing counts.
+
+    Args:
+        name: the submission's path below `submissions`.
+    """
+    matching = [rule.about for pattern, rule in rules.items() if matches(pattern, name)]
+    said = ChainMap(*map(dict, reversed(matching)))
+    sets_time_limit = all(about.get("use_for_time_limit") not in (False, "upper") for about in matching)
+    return Hints(said.get("language"), str(said.get("entrypoint") or "") or None, sets_time_limit)
+
+
+def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequence[str]) -> Expectations:
+    """Return what all patterns of submissions.yaml say of a submission together.
+
+    A submission may get the verdicts that every pattern permits. The name of a folder overrides what the format says of
+    that folder; other patterns add to it.
+
+    Args:
+        name: the submission's path below `submissions`.
+        tests: the names of all tests; empty if the problem can't be judged.
+        default: the verdicts that its folder or its source expects; empty if they are unknown.
+
+    Raises:
+        ValueError: the patterns permit no verdict together, of the whole or of a test.
+    """
+    folder = name.partition("/")[0]
+    matching = [rule.checks for pattern, rule in rules.items() if matches(pattern, name)]
+    said = list(filter(None, (checks[0].verdicts for checks in matching)))
+    verdicts = _in_all(said)
+    checks = list(chain(*matching))
+    if folder not in rules or not _names_verdicts(rules[folder].about):
+        checks.insert(0, _check_of("", _FOLDER_RULES.get(folder, {}), folder))
+    if all(check == Check(permitted=check.permitted, required=check.required) for check in checks):
+        checks = []
+    elif tests:
+        verdicts = _possible(checks, tests, verdicts or default, name)
+        said.append(verdicts)
+    if said and not verdicts:
+        raise _contradiction(name)
+    return Expectations(verdicts, tuple(check for check in checks if check != Check(check.tests)))
+
+
+def _in_all(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Return what all of these lists have in common, in the order of the first one."""
+    return [one for one in lists[0] if all(one in other for other in lists)] if lists else []
+
+
+def _contradiction(name: str, at: str = "") -> ValueError:
+    return ValueError(f"{FILE}: the patterns that match {name} permit no verdict together{at}")
+
+
+def _possible(checks: Sequence[Check], tests: Sequence[str], whole: Sequence[str], name: str) -> list[str]:
+    """Return the verdicts that a submission can get as a whole, in view of what is permitted and required of each test.
+
+    Raises:
+        ValueError: no verdict is permitted of a test.
+    """
+    every = _meanings(_ALL)
+    due: list[Sequence[str]] = [check.required for check in checks if check.required and any(map(check.matches, tests))]
+    found: set[str] = set()
+    for test in tests:
+        permitted = _in_all([every, *(check.permitted for check in checks if check.permitted and check.matches(test))])
+        if not permitted:
+            raise _contradiction(name, f" on the test {test}")
+        due.append(permitted)
+        found.update(permitted)
+    if not all(Verdict.ACCEPTED in verdicts for verdicts in due):
+        found.discard(Verdict.ACCEPTED)
+    return [verdict for verdict in (whole or every) if verdict in found]
+
+
+# ---- patterns
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Return whether a pattern matches a path or a folder that holds it; `*` doesn't match a slash.
+
+    Example:
+        >>> matches("secret/*-easy", "secret/1-easy/a"), matches("a.{py,cpp}", "a.cpp"), matches("*", "a/b")
+        (True, True, True)
+    """
+    parts = path.split("/")
+    for alternative in _alternatives(pattern):
+        wanted = alternative.split("/")
+        if len(wanted) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+            return True
+    return False
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """Return `a/b.py` and `a/c.py` for `a/{b,c}.py`."""
+    if not (match := re.search(r"\{([^{}]*)\}", pattern)):
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [whole for part in match[1].split(",") for whole in _alternatives(before + part + after)]
+
+
+# ---- results
+
+
+def unmet(checks: Iterable[Check], outcomes: Sequence[Outcome], scores: Mapping[str, float] | None) -> list[str]:
+    """Return a sentence for each expectation that a submission's result doesn't meet.
+
+    A pattern that matches none of the tests that were run says nothing.
+
+    Args:
+        scores: the score of each group of tests by its path, and of the whole by the empty path; None if the problem
+            gives no points.
+
+    Example:
+        >>> outcomes = [Outcome("sample/1", "Accepted", ""), Outcome("secret/1", "WrongAnswer", "line 3 differs")]
+        >>> unmet([Check("secret", required=["TimeLimitExceeded"])], outcomes, None)
+        ['no test of secret is TimeLimitExceeded']
+    """
+    return [sentence for check in checks for sentence in (*_unmet(check, outcomes), *_unmet_score(check, scores))]
+
+
+def _unmet(check: Check, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    of = f" of {check.tests}" if check.tests else ""
+    found = [outcome for outcome in outcomes if check.matches(outcome.test)]
+    if not found:
+        return
+    if check.permitted is not None:
+        yield from _not_permitted(check.permitted, found)
+    if check.required is not None and {outcome.verdict for outcome in found}.isdisjoint(check.required):
+        yield f"no test{of} is {' or '.join(check.required)}"
+    if check.message is not None and not any(check.message in outcome.message for outcome in found):
+        yield f"no message of the validator{of} contains {check.message!r}"
+
+
+def _not_permitted(permitted: Sequence[str], found: Sequence[Outcome]) -> Iterator[str]:
+    others = [outcome for outcome in found if outcome.verdict not in permitted]
+    if others:
+        more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
+        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(permitted)}{more}"
+
+
+def _unmet_score(check: Check, scores: Mapping[str, float] | None) -> Iterator[str]:
+    if check.score is None:
+        return
+    if scores is None:
+        yield "there is no score: the problem isn't a scoring problem"
+        return
+    low, high = check.score
+    due = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    for path, points in scores.items():
+        is_meant = _is_group(check.tests, path) if check.tests else not path
+        if is_meant and not low - _SAME_SCORE <= points <= high + _SAME_SCORE:
+            yield f"the score{f' of {path}' if path else ''} is {points:g}, not {due}"
+
+
+def _is_group(pattern: str, path: str) -> bool:
+    return any(path.count("/") == one.count("/") for one in _alternatives(pattern)) and matches(pattern, path)
