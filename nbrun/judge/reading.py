@@ -137,17 +137,16 @@ class Problems:
         for position, row in enumerate(self._rows()):
             try:
                 problem = self._read(row, position, refusal, may_be_empty=has_solutions)
-                if problem is None:
-                    continue
-                has_solutions = has_solutions or no_solutions(problem) is None
-                submissions.add_to(problem, row.row)
-                tally.add(problem)
             except SampleError as e:
                 if self._on_bad == "raise":
                     raise
                 tally.not_supported[str(e)] += 1
                 continue
-            yield problem
+            if problem is not None:
+                has_solutions = has_solutions or no_solutions(problem) is None
+                submissions.add_to(problem, row.row)
+                tally.add(problem)
+                yield problem
         submissions.check()
 
     def _check_all(self, refusal: Refusal | None) -> None:
@@ -190,15 +189,15 @@ class Problems:
         if self._submissions is not None:
             problem.setdefault("solutions", [])
         if refusal is not None:
-            has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # a user's groups
-            self._check_judgeable(found, position, problem, refusal, may_be_empty or has_groups)
+            self._check_judgeable(found, position, problem, refusal, may_be_empty)
         return problem
 
     def _check_judgeable(
         self, found: _Row, position: int, problem: dict[str, object], refusal: Refusal, may_be_empty: bool
     ) -> None:
         """Raise SampleError if a judge refuses a problem."""
-        if may_be_empty and no_solutions(problem):
+        own_groups = [name for name in self._keep if isinstance(problem.get(name), (list, Mapping))]
+        if (may_be_empty or own_groups) and no_solutions(problem):
             problem["solutions"] = []
         if why := refusal(problem):
             name = str(problem["id"])
@@ -217,9 +216,10 @@ class Problems:
             return read_row(row, self._tests, self._keep)
         except ValueError as e:
             name = own_id(row)
-            known = "" if name is None else f" (problem {name!r})"
-            sample_id = None if name is None else str(name)
-            raise SampleError(f"{where}{known}: {e}.", position=position, sample_id=sample_id) from e.__cause__
+            if name is None:
+                raise SampleError(f"{where}: {e}.", position=position) from e.__cause__
+            where = f"{where} (problem {name!r})"
+            raise SampleError(f"{where}: {e}.", position=position, sample_id=str(name)) from e.__cause__
 
     def _count_made_id(self, found: _Row, name: object) -> None:
         """Count a row whose id was made from its content, and warn about the first one."""
@@ -262,11 +262,10 @@ class Problems:
 
     def _columns(self, names: Sequence[str]) -> list[str] | None:
         """Return which of these columns to read; None for all."""
-        shapes = [s for s in SHAPES if any(set(needed) <= set(names) for needed in s.needed)]
+        shapes = [shape for shape in SHAPES if any(map({*names}.issuperset, shape.needed))]
         if self._adapter is not None or not shapes:
             return None
-        wanted = set(self._tests) | set(self._keep)
-        wanted |= {name for shape in shapes for name in shape.all_columns}
+        wanted = {*self._tests, *self._keep}.union(*(shape.all_columns for shape in shapes))
         return [name for name in names if name in wanted]
 
     def _rows_of_folder(self, folder: Path) -> Iterator[_Row]:
@@ -441,10 +440,10 @@ def _language_of(name: str | int, harness: str) -> tuple[str, str | None]:
     """Return the language that a name means, and why LocalSandbox can't judge solutions in it; None if it can."""
     try:
         known, row = lookup(name, DEFAULT_LANGUAGES)
+        is_missing = bool(row.missing)
     except NotSupportedError:
-        known = language_of_number(name) if isinstance(name, int) else str(name)
-        return known, f"language {known}"
-    if row.missing:
+        known, is_missing = language_of_number(name) if isinstance(name, int) else name, True
+    if is_missing:
         return known, f"language {known}"
     if harness and known not in IN_PYTHON_3:
         return known, f"{harness} tests of solutions in {known}"
@@ -456,12 +455,12 @@ def _kinds(group: Any) -> Counter[tuple[Any, object]]:
 
     Solutions without a language are left out.
     """
+    kinds: Iterable[tuple[object, object]]
     if isinstance(group, Mapping):
-        names = plain(group.get("language")) or ()
-        if not {str, int}.issuperset(map(type, names)):  # else they are counted without looking at each
-            names = [name for name in names if isinstance(name, (str, int))]
-        return Counter({(name, None): n for name, n in Counter(names).items()})
-    kinds = ((item.get("language"), item.get("not_supported")) for item in group or () if isinstance(item, Mapping))
+        kinds = zip(plain(group.get("language")) or (), itertools.repeat(None))
+    else:
+        items = (item for item in group or () if isinstance(item, Mapping))
+        kinds = ((item.get("language"), item.get("not_supported")) for item in items)
     return Counter(kind for kind in kinds if isinstance(kind[0], (str, int)))
 
 
@@ -523,31 +522,34 @@ def _suffix(path: Path) -> str:
 def _files_in(folder: Path) -> list[Path]:
     """Return the files with rows in a folder and its subfolders; JSON files only if there are no others."""
 
-    def files(suffixes: tuple[str, ...]) -> list[Path]:
-        paths = (path for path in folder.rglob("*") if _suffix(path) in suffixes and path.is_file())
-        shown = (path for path in paths if "/." not in f"/{path.relative_to(folder).as_posix()}")
-        return sorted(shown, key=lambda path: (path.parent, path.name))
-
-    return files(_JSONL + _PARQUET) or files(_JSON)
+    paths = sorted(folder.rglob("*"), key=lambda path: (path.parent, path.name))
+    shown = [path for path in paths if "/." not in f"/{path.relative_to(folder).as_posix()}" and path.is_file()]
+    rows = [path for path in shown if _suffix(path) in _JSONL + _PARQUET]
+    return rows or [path for path in shown if _suffix(path) in _JSON]
 
 
 def _opened(path: Path) -> IO[bytes]:
     """Open a file, decompressed if it is compressed, whatever its name."""
     with open(path, "rb") as file:
         begin = file.read(6)
-    if begin.startswith(b"\x1f\x8b"):
-        return gzip.open(path, "rb")  # type: ignore[return-value]  # it is a stream of bytes
-    if begin.startswith(b"BZh"):
-        return bz2.open(path, "rb")
-    if begin.startswith(b"\xfd7zXZ\0"):
-        return lzma.open(path, "rb")
-    if begin.startswith(b"\x28\xb5\x2f\xfd"):
-        try:
-            import pyarrow
-        except ImportError as e:
-            raise InputError('read_problems: .zst files need pyarrow: pip install "nbrun[arrow]".') from e
-        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 20)
-    return open(path, "rb")
+    return next((opener for magic, opener in _OPENERS.items() if begin.startswith(magic)), open)(path, "rb")
+
+
+def _open_zstd(path: Path, mode: str) -> IO[bytes]:
+    try:
+        import pyarrow
+    except ImportError as e:
+        raise InputError('read_problems: .zst files need pyarrow: pip install "nbrun[arrow]".') from e
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 20)
+
+
+#: How a compressed file begins -> what opens it.
+_OPENERS: Mapping[bytes, Callable[[Path, str], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x28\xb5\x2f\xfd": _open_zstd,
+}
 
 
 def _row_of_package(folder: Path, name: str, where: str = "") -> _Row:
@@ -603,18 +605,22 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
 
 def _rows_of_value(value: Any, where: str) -> list[_Row]:
     """Return the rows in a value of JSON; some files have a list of rows beside other things, or a mapping of them."""
-    rows = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and shape_of(value) is None:
-        tables = [part for part in value.values() if _are_rows(part)]
-        if not tables and _are_rows(list(value.values())):  # id -> row
+        tables = [*filter(_are_rows, value.values())]
+        if not tables and _are_rows([*value.values()]):  # id -> row
             return [_Row(f"{where}: {name!r}", row, name=name) for name, row in value.items()]
-        rows = tables[0] if len(tables) == 1 else rows  # {"version": 1, "data": [row, …]}
+        if len(tables) == 1:
+            value = tables[0]  # {"version": 1, "data": [row, …]}
+    rows = value if isinstance(value, list) else [value]
     return [_Row(f"{where}: row {i}", row) for i, row in enumerate(rows)]
 
 
 def _are_rows(value: object) -> bool:
     """Return whether a value is a list of rows, of which the first has a known shape."""
-    return isinstance(value, list) and value != [] and isinstance(value[0], Mapping) and shape_of(value[0]) is not None
+    match value:
+        case [dict(begin), *_]:
+            return shape_of(begin) is not None
+    return False
 
 
 def _rows_in(batches: Iterable[Any]) -> Iterator[Any]:
@@ -646,19 +652,14 @@ def _lines(path: Path) -> Iterator[_Row]:
     try:
         with _opened(path) as file:
             for number, line in enumerate(iter(file.readline, b""), 1):
-                if number == 1:
-                    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                        yield _Row(str(path), None, "its text is UTF-16, and JSON lines are UTF-8: convert the file")
-                        return
-                    line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
-                if not line.strip():
-                    continue
+                if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    yield _Row(str(path), None, "its text is UTF-16, and JSON lines are UTF-8: convert the file")
+                    return
                 where = f"{path}:{number}"
                 try:
-                    row = json.loads(line)
+                    if line := line.removeprefix(b"\xef\xbb\xbf").strip():  # a byte order mark
+                        yield _Row(where, json.loads(line))
                 except (ValueError, RecursionError) as e:
                     yield _Row(where, None, f"not a line of JSON: {e}")
-                else:
-                    yield _Row(where, row)
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as e:
         yield _Row(f"{path}:{number + 1}", None, f"the file can't be read from here on: {e}")
