@@ -192,7 +192,7 @@ def test_a_full_disk_at_the_start_keeps_no_lock(tmp_path, monkeypatch):
         if operation == "write":
             raise OSError(errno.ENOSPC, "No space left on device", path)
 
-    monkeypatch.setattr("nbrun.storage.lock.os.pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with files.observe(refuse), pytest.raises(NbrunError, match="No space left"):
         start(samples(1, 1), lambda task: {}, tmp_path / "r")
     monkeypatch.undo()

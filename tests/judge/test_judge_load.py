@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -298,11 +299,10 @@ def test_waiting_ends_when_the_task_is_cancelled() -> None:
 
 def test_required_isolation_is_refused_where_it_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from nbrun.errors import InputError
-    from nbrun.judge.sandbox import isolation
 
-    real: Any = isolation.shutil.which
+    real: Any = shutil.which
     hidden = {"bwrap"}
-    monkeypatch.setattr(isolation.shutil, "which", lambda name, **more: None if name in hidden else real(name, **more))
+    monkeypatch.setattr(shutil, "which", lambda name, **more: None if name in hidden else real(name, **more))
     with pytest.raises(InputError, match="isolation='required', but it does not work here: bubblewrap isn't installed"):
         LocalSandbox(isolation="required")
     with pytest.warns(UserWarning, match="not isolated.*apt install bubblewrap"):

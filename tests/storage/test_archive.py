@@ -373,7 +373,7 @@ def test_an_archive_that_cannot_be_read_is_reported_and_kept(spoil, full):
     ran = []
     live = run(SAMPLES, full, judging(ran))
     assert len(ran) == 16
-    assert any("archive" in note for note in live._supervisor.notices.texts)
+    assert "archive" in live.progress.message
     assert file.exists()
 
 

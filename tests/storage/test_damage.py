@@ -180,7 +180,7 @@ def test_a_file_that_may_not_be_read(job, tmp_path, monkeypatch):
 
         return refuse
 
-    monkeypatch.setattr(sample_file.os, "open", refusing(os.open))
+    monkeypatch.setattr(os, "open", refusing(os.open))
     monkeypatch.setattr(sample_file, "open", refusing(open), raising=False)
     assert len(saved(tmp_path)) == 8
     [finding] = nbrun.check(tmp_path).findings

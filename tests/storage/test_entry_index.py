@@ -213,8 +213,9 @@ def test_a_wrong_index_costs_no_result(tmp_path, change):
     items = [f"s{i}" for i in range(32)]
     job.run_twice(items)
     index = index_of(job.path)
-    header, rest = entry_index._header(index.read_bytes())
-    body = bytearray(rest)
+    _, _, parts = index.read_bytes().partition(b"\n")
+    head, _, rest = parts.partition(b"\n")
+    header, body = json.loads(head), bytearray(rest)
     match change:
         case "status":
             body[3] = 7

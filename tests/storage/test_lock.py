@@ -1,6 +1,7 @@
 """One process writes at a time; a holder that is dead never blocks; without flock it says what it can't promise."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -13,8 +14,8 @@ import pytest
 
 import nbrun
 from nbrun.errors import ResultsInUseError, StorageError
-from nbrun.storage import lock
 from nbrun.storage.lock import DirectoryLock, holder_of
+from tests.waiting import until
 
 SAMPLES = [{"id": "s", "solutions": [1, 2]}]
 HOLDER = """
@@ -90,7 +91,7 @@ def no_flock(monkeypatch):
     def refuse(fd, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
 
 
 def note_of(tmp_path):
@@ -122,12 +123,13 @@ def test_without_flock(no_flock, tmp_path):
     ],
 )
 def test_without_flock_a_dead_holder_never_blocks(change, blocks, no_flock, tmp_path):
-    (tmp_path / "r" / ".nbrun").mkdir(parents=True)
-    living = {
-        "host": socket.gethostname(), "pid": os.getpid(), "boot": lock._boot(), "began": lock._began(os.getpid()),
-        "started_at": "2026-01-01T00:00:00+00:00",
-    }  # fmt: skip
-    (tmp_path / "r" / ".nbrun" / "lock").write_text(json.dumps(living | change))
+    gate = threading.Event()
+    run = start(tmp_path / "r", lambda task: gate.wait(60) and {"n": 1})
+    note, living = note_of(tmp_path)
+    gate.set()
+    run.wait(60)
+    until(lambda: note_of(tmp_path)[1] == {}, "its holder has let it go")
+    note.write_text(json.dumps(living | change))
     if blocks:
         with pytest.raises(ResultsInUseError):
             start(tmp_path / "r")
@@ -143,7 +145,7 @@ def test_a_lock_that_can_not_be_asked_for(tmp_path, monkeypatch):
     def refuse(fd, operation):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(StorageError, match="Input/output error"):
         start(tmp_path / "r")

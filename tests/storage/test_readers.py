@@ -17,7 +17,6 @@ import pytest
 import nbrun
 from nbrun.results import listing
 from nbrun.results.reader import Reader
-from nbrun.storage import directory
 
 SAMPLES, TASKS, KILLS = 400, 25, 8
 WRITER = """
@@ -184,7 +183,7 @@ def test_f7_a_folder_that_changes_while_it_is_listed(tmp_path, monkeypatch):
                     continue
                 yield entry
 
-    monkeypatch.setattr(directory.os, "scandir", LeavesOneOut)
+    monkeypatch.setattr(os, "scandir", LeavesOneOut)
     assert len(listing.list_samples(tmp_path).by_id) == 5
     assert len(listed) >= 2
 
