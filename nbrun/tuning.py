@@ -29,7 +29,7 @@ class Tuning:
     #: The most results that may be unsaved: what a power cut may cost.
     max_unsaved: int = 1000
 
-    # ---- writing samples' files: storage/compactor.py, journal.py, sample_state.py, entry_index.py, store.py
+    # ---- writing samples' files: storage/compactor.py, journal.py, sample_state.py, store.py
 
     #: The file of a sample at work is written this long after the first result that it lacks, or after `cost_ratio`
     #: times what the last writing took, whichever is later: so writing takes under 5 % of the time, and the runbook's

@@ -41,8 +41,7 @@ from nbrun.samples import Sample, fresh_copy, with_ids
 from nbrun.session.arguments import CHANGED, ERRORS, Launch, Redo
 from nbrun.session.sample_source import Samples, duplicate
 from nbrun.session.settings import Settings
-from nbrun.storage.match import Retyped
-from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan
+from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan, Retyped
 from nbrun.storage.sample_state import SampleState
 from nbrun.texts import counted
 from nbrun.threads import start_daemon

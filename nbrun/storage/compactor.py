@@ -45,12 +45,23 @@ from nbrun.results.sample_file import (
     maker_of,
 )
 from nbrun.samples import Group
-from nbrun.storage import entry_index, files
+from nbrun.storage import files
 from nbrun.storage.directory import move_to_quarantine
 from nbrun.storage.entry import lay_out_results
 from nbrun.storage.journal import Journal, Segment
-from nbrun.storage.match import Matched, match_own, match_rows
-from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, SampleState, SavedEntry
+from nbrun.storage.sample_state import (
+    DONE,
+    ERROR,
+    MISSING,
+    NO_MAKER,
+    Columns,
+    Matched,
+    SampleState,
+    SavedEntry,
+    keep_index,
+    match_own,
+    match_rows,
+)
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 
@@ -352,7 +363,7 @@ class _SampleWriter:
                     file_id = self._replace(beside)
                 except _Moved:
                     raise OSError(errno.ESTALE, "changes while it is being read", self.path) from None
-        entry_index.keep(Path(self.path), self.state, self.c, self.new_crc, file_id)
+        keep_index(Path(self.path), self.state, self.c, self.new_crc, file_id)
         freed = self._record_places()
         self.state.file_id, self.state.file_crc = file_id, self.new_crc
         return freed

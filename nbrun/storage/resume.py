@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 from zlib import crc32
 
 from nbrun import verdicts
-from nbrun.canonical import key_text
+from nbrun.canonical import canonical, key_text
+from nbrun.errors import UnstorableError
 from nbrun.results import legacy, listing, sample_file
 from nbrun.results.format import Entry, JsonValue, MatchedPlace, MatchRecord, temporary
 from nbrun.results.legacy import OldMatch, match_old, places_in
@@ -31,16 +33,26 @@ from nbrun.results.sample_file import (
     load_entry,
     maker_of,
 )
-from nbrun.results.values import decode
-from nbrun.samples import Sample
-from nbrun.storage import entry_index, files
+from nbrun.results.values import decode, encode, load
+from nbrun.samples import Group, Sample
+from nbrun.storage import files
 from nbrun.storage.compactor import write_sample
 from nbrun.storage.directory import Directory, choose
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.journal import Journal
-from nbrun.storage.match import NO_ITEM, Retyped, is_moved, match_by_key, match_own, match_rows, retyped, stored_item
 from nbrun.storage.recovery import KEPT, Recovery, attempt_body, decode_hint
-from nbrun.storage.sample_state import DONE, Columns, SampleState
+from nbrun.storage.sample_state import (
+    DONE,
+    NOTHING,
+    Columns,
+    SampleState,
+    crc_of,
+    find_index,
+    match_own,
+    match_rows,
+    positions_by_identity,
+)
+from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally
 
 #: Returns whether results of this run_id and context count; others run again.
@@ -161,6 +173,7 @@ class ResumePlanner:
         self.attempts = recovery.attempts  # of samples that weren't opened yet
         self._seq_floor = recovery.next_seq - 1
         self._quarantined, self._keep_items = quarantined, keep_items
+        self._retyped: list[Retyped] = []  # of the sample that is being opened
 
     def plan(self, sample: Sample, info: FileInfo | None, rules: RerunRules) -> ResumePlan:
         """Open a sample. Raise OSError.
@@ -180,13 +193,14 @@ class ResumePlanner:
                 if matched is not None:
                     return matched
                 info = self._take_out(info)
+        self._retyped = []
         state = self._open(sample, info)
         self._take_attempts(state)
         c = state.columns
         state.missing = chosen = range(state.total) if c is None else self._choose(state, c, rules)
         state.quarantined = self._quarantined_among(state, chosen)
         plan = ResumePlan(None, state.total, changed=len(state.orphans)) if c is None else plan_of(state, c, chosen)
-        plan.retyped = state.retyped
+        plan.retyped = self._retyped
         if chosen:
             if state.is_foreign and c is not None:
                 self._write_now(state)
@@ -314,14 +328,14 @@ class ResumePlanner:
         """Take over the entries of a file in nbrun's format. A damaged file is kept in `.nbrun/damaged/`."""
         with files.open_reading(path) as f:
             state.file_id = files.identity_of(os.fstat(f.fileno()))
-            index = None if info.is_damaged else entry_index.find(self.path, info.name, f)
+            index = None if info.is_damaged else find_index(self.path, info.name, f)
             known = {} if index is None else index.take(state, f)
             matched = {group: count for group, (count, _) in known.items()}
             own = sample_file.read_any(f, {group: end for group, (_, end) in known.items()})
             if not isinstance(own, OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
             again = self._take_entries(state, own, matched)
-            crc = index.crc if index is not None else entry_index.crc_of(f)
+            crc = index.crc if index is not None else crc_of(f)
         if own.damaged and not info.is_damaged:
             self.directory.listing.problems.append(damaged_entries(path, own.damaged, state.sample_id, KEPT))
         if own.damaged or info.is_damaged:
@@ -363,7 +377,7 @@ class ResumePlanner:
         moved = set(again.values())
         state.orphans += [stored for stored in orphans if stored not in moved]
         if not (taken or again or matched):
-            state.retyped = retyped(state.sample, taken, with_items)
+            self._retyped = retyped(state.sample, taken, with_items)
         state.is_foreign, state.extra = own.is_foreign, own.extra
         return is_changed or bool(again)
 
@@ -510,3 +524,182 @@ def _tally_of_finished(sizes: Mapping[bool | None, int], accepted: int, rejected
     if odd or not 0 <= wrong <= min(accepted, negatives):
         return Tally()
     return Tally(accepted - wrong, positives - accepted + wrong, wrong, negatives - wrong)
+
+
+# ---- entries whose items have another key now
+
+
+def stored_item(entry: Entry) -> object:
+    """Return the item that an entry holds; NO_ITEM where it was left out."""
+    if "item" in entry:
+        return decode(entry["item"])
+    if "solution" in entry:
+        of_two = {"solution": entry["solution"]}
+        return {"language": entry["language"], **of_two} if "language" in entry else of_two
+    return NO_ITEM
+
+
+#: Stands for the item of an entry that holds none.
+NO_ITEM = object()
+
+
+def match_by_key(
+    sample: Sample,
+    taken: Container[int],
+    orphans: Sequence[tuple[Stored, object]],
+    matched: Mapping[str, int] = NOTHING,
+) -> dict[int, Stored]:
+    """Match entries that were saved under another key, by the keys that `key=` gives the items that they hold.
+
+    So results that were saved without `key=`, or with another one, are found again when one is given.
+
+    Args:
+        taken: positions that have an entry.
+        orphans: entries that match no item, and the items that they hold. Of two for one item the newest counts.
+        matched: these items are left out.
+    """
+    if sample.key_of is None or not orphans:
+        return {}
+    free: defaultdict[tuple[str, bytes], deque[int]] = defaultdict(deque)
+    for (name, key, _), position in positions_by_identity(sample, matched).items():
+        if position not in taken:
+            free[name, key].append(position)
+    found: dict[int, Stored] = {}
+    seen: set[Identity] = set()
+    for head, item in sorted(orphans, key=lambda o: (o[0].status != "done", -o[0].seq)):
+        try:
+            key = sample.key_of(item)
+        except Exception:  # the user's function, given an item of another time
+            continue
+        places = free[head.group, key]
+        if places and head.identity not in seen:
+            seen.add(head.identity)
+            found[places.popleft()] = head
+    return found
+
+
+def is_moved(sample: Sample, position: int | None, stored: Stored) -> bool:
+    """Return whether a file gives an entry another index than the dataset does now."""
+    if position is None:
+        return stored.item_index is not None
+    group, rank = sample.locate(position)
+    return stored.item_index != group.runnable[rank]
+
+
+class Retyped(NamedTuple):
+    """How items differ from the saved ones, where it is hardly meant: a type, or a field that is there or isn't.
+
+    Attributes:
+        how: such as "in the type of the field 'n'".
+        example: such as "1 was saved, now it is 1.0".
+        same: a field in which they don't differ; "" where there is none.
+    """
+
+    how: str
+    example: str
+    same: str
+
+
+def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Stored, object]]) -> list[Retyped]:
+    """Return items without an entry that differ so little from saved ones that they may be meant as the same.
+
+    Args:
+        taken, orphans: see match_by_key.
+    """
+    out = []
+    for group in sample.groups:
+        saved = [(head, item) for head, item in orphans if head.group == group.name]
+        missing = [rank for rank in range(len(group.runnable)) if group.base + rank not in taken]
+        for item, rank in _in_one_place(group, missing, saved):
+            try:
+                now = decode(load(encode(group.items[group.runnable[rank]])[0]))
+            except UnstorableError:
+                continue
+            if (found := _difference(item, now)) is not None:
+                out.append(found)
+    return out
+
+
+def _in_one_place(
+    group: Group, missing: Sequence[int], saved: Sequence[tuple[Stored, object]]
+) -> Iterator[tuple[object, int]]:
+    """Yield saved items, each with the rank of the item without an entry that has its place now."""
+    by_index = {group.runnable[rank]: rank for rank in missing}
+    in_order = sorted(saved, key=lambda o: (o[0].item_index or 0, o[0].seq))
+    # an entry whose item left the dataset in an earlier run has no index any more
+    by_order = missing if len(saved) <= len(missing) else [None] * len(saved)
+    for (head, item), of_order in zip(in_order, by_order, strict=False):
+        rank = of_order if head.item_index is None else by_index.get(head.item_index)
+        if rank is not None:
+            yield item, rank
+
+
+def _difference(saved: object, now: object) -> Retyped | None:
+    """Return how two items differ, where a person may mean the same by both; else None."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        return _difference_of_fields(saved, now)
+    return Retyped("in their type", _example(saved, now), "") if _is_alike(saved, now) else None
+
+
+class _FieldChanges(NamedTuple):
+    """The names of fields: `changed` have another value now, `gone` and `new` are only in the saved or the new item."""
+
+    changed: list[str]
+    gone: list[str]
+    new: list[str]
+
+    @classmethod
+    def between(cls, saved: Mapping[str, object], now: Mapping[str, object]) -> _FieldChanges:
+        changed = [k for k in saved if k in now and canonical(saved[k]) != canonical(now[k])]
+        return cls(changed, [k for k in saved if k not in now], [k for k in now if k not in saved])
+
+    def __str__(self) -> str:
+        parts = [
+            _part("in the type of the field", self.changed),
+            _part("by the new field", self.new),
+            _part("by the field", self.gone, ", which the saved ones have"),
+        ]
+        return " and ".join(filter(None, parts))
+
+
+def _difference_of_fields(saved: Mapping[str, object], now: Mapping[str, object]) -> Retyped | None:
+    changes = _FieldChanges.between(saved, now)
+    changed, gone, new = changes
+    if not any(changes) or not all(_is_alike(saved[k], now[k]) for k in changed):
+        return None
+    same = next((k for k in now if k in saved and k not in changed and k != "id"), "")
+    is_padding = all(map(_is_nothing, [*(saved[k] for k in gone), *(now[k] for k in new)]))
+    if not same and not is_padding and saved.get("id", NO_ITEM) != now.get("id"):
+        return None  # nothing suggests that the two are one
+    example = _example(saved[changed[0]], now[changed[0]]) if changed else ""
+    return Retyped(str(changes), example, same)
+
+
+def _example(saved: object, now: object) -> str:
+    return f"{saved!r:.40} was saved, now it is {now!r:.40}"
+
+
+def _part(phrase: str, fields: list[str], more: str = "") -> str:
+    """Return a phrase with the names of fields; "" where there are none."""
+    return f"{phrase}{'s' if len(fields) > 1 else ''} {_names(fields)}{more}" if fields else ""
+
+
+def _names(fields: list[str]) -> str:
+    shown = [repr(without_surrogates(k)) for k in fields[:3]]
+    return ", ".join(shown) + (f" and {len(fields) - 3} more" if len(fields) > 3 else "")
+
+
+def _is_alike(a: Any, b: Any) -> bool:
+    """Return whether a person takes two values for the same: 1 and 1.0, 1 and "1", None and NaN."""
+    if _is_nothing(a) or _is_nothing(b):
+        return _is_nothing(a) and _is_nothing(b)
+    if isinstance(a, (dict, list)) or isinstance(b, (dict, list)):
+        return bool(a == b)
+    try:
+        return a == b or str(a) == str(b) or float(a) == float(b)
+    except (ValueError, TypeError, OverflowError):
+        return False
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value) or value == ""

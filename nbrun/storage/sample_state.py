@@ -1,6 +1,7 @@
 """The state of a sample while it is open: the saved entry of each of its items, and where the entry's bytes are.
 
 Most samples are read, run and written in one go: they have only `pending` entries, and no columns are made for them.
+`match_own` finds the items of a file's entries; an index beside a large file holds its columns.
 
 Threads: the feeder makes a SampleState. The journal's thread calls `acknowledge`; one thread at a time writes the
 sample's file (one of the compactor's, or the feeder). `lock` protects what they share; no I/O happens under it.
@@ -8,24 +9,45 @@ sample's file (one of the compactor's, or the feeder). `lock` protects what they
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import compress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, compress
+from pathlib import Path
 from struct import unpack_from
-from typing import Any
+from types import MappingProxyType
+from typing import Any, BinaryIO, NamedTuple
+from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, blake2b, key_text
 from nbrun.model import CancelFlag, Record, Task, first_attempt
+from nbrun.results import plain_files
+from nbrun.results.format import BETWEEN, FOLDER, SUFFIX, Entry, head_of, temporary
+from nbrun.results.legacy import OldFile, OldMatch, old_entry, old_stored
 from nbrun.results.replay import Attempt
-from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, EntryCounts, Footer, Maker, Stored
-from nbrun.results.values import dump
-from nbrun.samples import SCALARS, Sample, fresh_copy
-from nbrun.storage.files import FileId
-from nbrun.storage.match import Retyped
+from nbrun.results.sample_file import (
+    CHUNK_BYTES,
+    IN_FILE,
+    IN_SEGMENT,
+    NOWHERE,
+    EntryCounts,
+    Footer,
+    Identity,
+    Maker,
+    OwnFile,
+    Stored,
+    is_count,
+    keep_newest,
+    parse_entry,
+)
+from nbrun.results.values import dump, load
+from nbrun.samples import SCALARS, Group, Sample, fresh_copy
+from nbrun.storage import files
 from nbrun.tuning import TUNING
 
 #: Status codes of an item.
@@ -86,7 +108,7 @@ class SampleState:
         "_expected _fingerprint_heads _maker_of _shown api_used attempts columns context dirty_since ended "
         "extra file_cost_s file_crc file_id file_seq filing freed has_plain_items header_in hex_keys "
         "is_closed is_foreign is_judged keep_items kept_bytes lock makers max_seq missing name number orphans "
-        "pending places problem quarantined retyped run_id sample sample_id total unsaved whose worker_id"
+        "pending places problem quarantined run_id sample sample_id total unsaved whose worker_id"
     ).split()
 
     def __init__(self, sample: Sample, name: str, run_id: str = "", keep_items: bool = True) -> None:
@@ -108,7 +130,6 @@ class SampleState:
         self.api_used = ""
         self.worker_id = ""
         self.extra: Mapping[str, bytes] = {}  # keys that another tool has added to its file -> their values as JSON
-        self.retyped: Sequence[Retyped] = ()  # see ResumePlan; the feeder only
         self.is_foreign = False  # another tool has re-serialised its file; the feeder only
         # written by the feeder before any worker sees the state, read by workers
         self.missing: Iterable[int] = ()
@@ -128,7 +149,7 @@ class SampleState:
         self.filing = False  # under the compactor's lock
         # Only the thread that writes the file: the file in which entries that are IN_FILE have their places. None where
         # there is no file, or where it isn't known which file is there now: then it is scanned before it is used.
-        self.file_id: FileId | None = None
+        self.file_id: files.FileId | None = None
         # The CRC-32 of that file where its entries are in the order of their positions, each with its index now: such
         # entries are copied many at a time. Else None.
         self.file_crc: int | None = None
@@ -288,9 +309,7 @@ class SampleState:
 
     def merge_pending(self, keep: bool = True) -> dict[int, int]:
         """Move pending entries into the columns. Return how many entries in segments they replace, by segment."""
-        if self.columns is None:
-            self.columns = Columns(self.total)
-        c = self.columns
+        c = self.made_columns()
         freed: dict[int, int] = {}
         for p, seq, code, where, offset, length, verdict, body in self.pending:
             old = c.where[p]
@@ -308,11 +327,15 @@ class SampleState:
             self.kept_bytes = 0
         return freed
 
-    def place(self, position: int, s: Stored, made: Maker) -> None:
-        """Record a saved entry of an item; its bytes are kept here if `s` holds them."""
+    def made_columns(self) -> Columns:
+        """Return the columns, which are made for the first entry."""
         if self.columns is None:
             self.columns = Columns(self.total)
-        c = self.columns
+        return self.columns
+
+    def place(self, position: int, s: Stored, made: Maker) -> None:
+        """Record a saved entry of an item; its bytes are kept here if `s` holds them."""
+        c = self.made_columns()
         c.status[position], c.seq[position] = DONE if s.status == "done" else ERROR, s.seq
         c.where[position], c.offset[position], c.length[position] = s.where, s.offset, s.length
         c.made[position] = self.maker(*made)
@@ -400,3 +423,313 @@ def rough_bytes(value: Any, depth: int = 0) -> int:
         elif isinstance(value, (list, tuple)):
             size += sum(rough_bytes(v, depth + 1) for v in value)
     return max(1, size)
+
+
+# ---- the entries of a file, matched with the items of a sample: by identity, never by place
+#
+# Each entry is used once; what matches no item is an orphan and is kept. Which item an entry of the older program
+# belongs to is decided in results/legacy.py.
+
+#: No item of any group has been matched already.
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+def positions_by_identity(sample: Sample, matched: Mapping[str, int] = NOTHING) -> dict[Identity, int]:
+    """Return identity -> position for every task of the sample that isn't `matched`."""
+    return {
+        Identity(g.name, g.key(rank), g.occurrence(rank)): g.base + rank
+        for g in sample.groups
+        for rank in range(matched.get(g.name, 0), len(g.runnable))
+    }
+
+
+class Matched(NamedTuple):
+    """An entry of a file.
+
+    Attributes:
+        position: of its item; None for an orphan.
+        stored: with the entry's bytes, unless they are in the file as it is.
+        entry: what it holds.
+    """
+
+    position: int | None
+    stored: Stored
+    entry: Entry
+
+
+def match_own(
+    sample: Sample, own: OwnFile, matched: Mapping[str, int] = NOTHING, *, with_bodies: bool = False
+) -> Iterator[Matched]:
+    """Match the entries of a file in nbrun's format (F4). A damaged entry is left out, and counted in `own.damaged`.
+
+    Args:
+        matched: group -> how many of its first items have been matched already.
+        with_bodies: read the bytes too, as is done for a file that another tool has re-serialised.
+    """
+    places = positions_by_identity(sample, matched)
+    found: dict[int, Stored] = {}
+    orphans: list[Stored] = []
+    for head in own.heads:
+        position = places.get(head.identity)
+        if position is None:
+            orphans.append(head)
+        else:
+            keep_newest(found, position, head)
+    for position, head in chain(found.items(), ((None, orphan) for orphan in orphans)):
+        body = own.body(head)
+        entry = parse_entry(body)
+        if entry is None:
+            own.damaged += 1
+            continue
+        if with_bodies or own.is_foreign:
+            head = head._replace(where=NOWHERE, body=body)
+        yield Matched(position, head, entry)
+
+
+def match_rows(old: OldFile, matches: Iterable[OldMatch]) -> Iterator[Matched]:
+    """Return the entries of a file of the older program, which `match_old` has matched."""
+    for m in matches:
+        yield Matched(m.position, old_stored(m, old), old_entry(old.groups[m.group][m.rank], m, old))
+
+
+# ---- the index of a large sample's file: opening the sample costs by what is new in it
+#
+# `.nbrun/cache/NAME.index` holds what a run keeps of each saved entry (see Columns), by position, and a digest of each
+# block of items. Where the dataset begins with the same blocks, their entries are taken from the index, and only the
+# rest of the file is searched for entries. It counts for the file of the very size and CRC-32 that it names: so no
+# entry in it is damaged. Derived data with a checksum: deleting it costs only time, and where it can't be written,
+# there is none.
+#
+#     nbrun-index/1 CRC HEADER_BYTES LF HEADER LF STATUS SEQ LENGTH MADE DIGESTS
+#
+# CRC covers what follows the first line. HEADER is JSON: {"size", "crc": of the file, "order": byte order, "types": of
+# SEQ, LENGTH and MADE, "makers", "api_used", "worker_id", "groups": [[name, number of positions, offset of the first
+# entry]]}. The thread that writes the sample's file writes it, the feeder reads it.
+
+INDEX_MAGIC = b"nbrun-index/1"
+_NARROW, _WIDE = "I", "q"
+_BETWEEN = len(BETWEEN)
+
+
+def index_path(results: Path, name: str) -> Path:
+    """Return the path of the index of a sample's file."""
+    return results / FOLDER / "cache" / (name.removesuffix(SUFFIX) + ".index")
+
+
+def crc_of(file: BinaryIO) -> int:
+    """Return the CRC-32 of a file."""
+    file.seek(0)
+    crc = 0
+    while chunk := file.read(CHUNK_BYTES):
+        crc = crc32(chunk, crc)
+    return crc
+
+
+def keep_index(path: Path, state: SampleState, c: Columns, crc: int, file_id: files.FileId) -> None:
+    """Write the index of a file that was just written, if it is a large one. Where the disk refuses, there is none.
+
+    Args:
+        c: the entries in it, in the order of their positions.
+        crc, file_id: of that file.
+    """
+    if state.total < TUNING.index_from:
+        return
+    target = index_path(path.parent, path.name)
+    try:
+        target.parent.mkdir(exist_ok=True)
+        if plain_files.is_real_folder(target.parent):
+            beside = target.parent.parent / "tmp" / temporary(target.name)
+            files.put_derived(target, _index_parts(state, c, crc, file_id[2]), beside)
+    except OSError:
+        return
+
+
+def _index_parts(state: SampleState, c: Columns, crc: int, size: int) -> list[bytes]:
+    groups: list[tuple[str, int, int]] = []
+    digests: list[bytes] = []
+    for g in state.sample.groups:
+        end = g.base + len(g.runnable)
+        first = next((p for p in range(g.base, end) if c.status[p] != MISSING), None)
+        groups.append((g.name, len(g.runnable), 0 if first is None else c.offset[first]))
+        digests += _digests(g)
+    seq, length = (_NARROW if max(column) < 2**32 else _WIDE for column in (c.seq, c.length))
+    made = "B" if len(state.makers) <= 256 else _NARROW
+    header = dump(
+        {
+            "size": size,
+            "crc": crc,
+            "order": sys.byteorder,
+            "types": [seq, length, made],
+            "makers": state.makers,
+            "api_used": state.api_used,
+            "worker_id": state.worker_id,
+            "groups": groups,
+        }
+    )
+    columns = [array(code, column).tobytes() for code, column in ((seq, c.seq), (length, c.length), (made, c.made))]
+    parts = [header, b"\n", bytes(c.status), *columns, *digests]
+    check = 0
+    for part in parts:
+        check = crc32(part, check)
+    return [b"%b %08x %d\n" % (INDEX_MAGIC, check, len(header)), *parts]
+
+
+def _digests(g: Group) -> Iterator[bytes]:
+    """Yield a digest of each block of a group: of the items' keys, occurrences and indices."""
+    block = TUNING.index_block
+    for start in range(0, len(g.runnable), block):
+        indices = g.runnable[start : start + block]
+        h = blake2b(g.keys[start * KEY_BYTES : (start + block) * KEY_BYTES], digest_size=KEY_BYTES)
+        if g.occurrences is not None:
+            h.update(array("I", g.occurrences[start : start + block]).tobytes().rstrip(b"\0"))
+        h.update(b"|")
+        if list(indices) != list(range(start, start + len(indices))):
+            h.update(array("I", indices).tobytes())
+        yield h.digest()
+
+
+@dataclass
+class EntryIndex:
+    """The index of a file, as it was read.
+
+    Attributes:
+        crc: of the file.
+        groups: name -> the first position, the number of positions, and the offset of the first entry.
+        digests: those of all blocks, of one group after the other.
+    """
+
+    crc: int
+    groups: dict[str, tuple[int, int, int]]
+    makers: list[Maker]
+    api_used: str
+    worker_id: str
+    status: bytes
+    seq: array[int]
+    length: array[int]
+    made: array[int]
+    digests: bytes
+
+    def take(self, state: SampleState, file: BinaryIO) -> dict[str, tuple[int, int]]:
+        """Place the entries of a state's items in it, as far as a group begins with the same blocks of items.
+
+        Returns:
+            group -> how many of its items were met, and the offset at which the last entry of one ends.
+        """
+        out: dict[str, tuple[int, int]] = {}
+        known = {}
+        at = 0
+        for name, (_, count, _) in self.groups.items():
+            end = at + -(-count // TUNING.index_block) * KEY_BYTES
+            known[name] = [self.digests[i : i + KEY_BYTES] for i in range(at, end, KEY_BYTES)]
+            at = end
+        for g in state.sample.groups:
+            if g.name not in known:
+                continue
+            ranks = 0
+            for one, other in zip(known[g.name], _digests(g), strict=False):
+                if one != other:
+                    break
+                ranks = min(ranks + TUNING.index_block, len(g.runnable))
+            begin, _, offset = self.groups[g.name]
+            if ranks and (end := self._take_group(state, g, begin, ranks, offset, file)):
+                out[g.name] = ranks, end
+        if out:
+            state.api_used, state.worker_id = self.api_used, self.worker_id
+        return out
+
+    def _take_group(self, state: SampleState, g: Group, begin: int, ranks: int, offset: int, file: BinaryIO) -> int:
+        """Place the entries of a group's first items. Return where the last one ends; 0 where there is none."""
+        old, new = slice(begin, begin + ranks), slice(g.base, g.base + ranks)
+        status, length = self.status[old], self.length[old]
+        steps = [n + _BETWEEN if is_there else 0 for n, is_there in zip(length, status, strict=True)]
+        offsets = array("q", accumulate(steps, initial=offset))
+        last = max(status.rfind(DONE), status.rfind(ERROR))
+        if last < 0:
+            return 0
+        file.seek(offsets[last])
+        head = head_of(file.read(length[last]))
+        if head is None or (head.key, head.seq) != (g.key(last), self.seq[begin + last]):
+            return 0
+        c = state.made_columns()
+        numbers = [state.maker(*made) for made in self.makers]
+        c.status[new] = status
+        c.where[new] = array("i", [IN_FILE if is_there else 0 for is_there in status])
+        c.seq[new], c.length[new] = array("q", self.seq[old]), array("q", length)
+        c.offset[new] = offsets[:-1]
+        c.made[new] = array("i", map(numbers.__getitem__, self.made[old]))
+        return offsets[last] + length[last]
+
+
+def find_index(results: Path, name: str, file: BinaryIO) -> EntryIndex | None:
+    """Return the index of a sample's open file; None where there is none, or one of another content."""
+    path = index_path(results, name)
+    try:
+        if not plain_files.is_real_folder(path.parent):
+            return None
+        data = plain_files.read_whole(path)
+        header, rest = _index_header(data)
+        if header["size"] != os.fstat(file.fileno()).st_size or header["order"] != sys.byteorder:
+            return None
+        index = _index_of(header, rest)
+        return index if crc_of(file) == index.crc else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+
+
+def _index_header(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Return an index's header and what follows it. Raise ValueError."""
+    first, _, _ = data[:80].partition(b"\n")
+    magic, check, size = first.split(b" ")
+    rest = memoryview(data)[len(first) + 1 :]
+    if magic != INDEX_MAGIC or crc32(rest) != int(check, 16):
+        raise ValueError("no index")
+    header = load(rest[: int(size)])
+    if not isinstance(header, dict):
+        raise ValueError("no index")
+    return header, rest[int(size) + 1 :]
+
+
+def _index_of(header: dict[str, Any], rest: memoryview) -> EntryIndex:
+    """Return an index from its parts. Raise ValueError, KeyError or TypeError: a checksum says nothing of content."""
+    groups: dict[str, tuple[int, int, int]] = {}
+    total = blocks = 0
+    for name, count, offset in header["groups"]:
+        if not (type(name) is str and is_count(count) and is_count(offset)):
+            raise ValueError("no index")
+        groups[name] = total, count, offset
+        total += count
+        blocks += -(-count // TUNING.index_block)
+    status, at = bytes(rest[:total]), total
+    columns = []
+    for code in header["types"]:
+        column = array(code)
+        end = at + total * column.itemsize
+        column.frombytes(rest[at:end])
+        columns.append(column)
+        at = end
+    seq, length, made = columns
+    makers = [Maker(*map(_text_or_none, row)) for row in header["makers"]]
+    texts = str(header["api_used"]), str(header["worker_id"])
+    index = EntryIndex(header["crc"], groups, makers, *texts, status, seq, length, made, bytes(rest[at:]))
+    if not _is_right_index(index, total, blocks):
+        raise ValueError("no index")
+    return index
+
+
+def _is_right_index(index: EntryIndex, total: int, blocks: int) -> bool:
+    """Return whether the columns of an index have the lengths, and the values, that its groups need."""
+    columns = (index.status, index.seq, index.length, index.made)
+    return (
+        {len(column) for column in columns} == {total}
+        and not index.status.translate(None, bytes((MISSING, DONE, ERROR)))
+        and (not total or max(index.made) < len(index.makers))
+        and len(index.digests) == blocks * KEY_BYTES
+        and all(type(text) is str for maker in index.makers for text in maker[1:])
+    )
+
+
+def _text_or_none(value: Any) -> Any:
+    """Return a text or None. Raise TypeError."""
+    if value is not None and type(value) is not str:
+        raise TypeError("no text")
+    return value

@@ -1,18 +1,20 @@
 """A large sample's file: what is new in it is read and written, the rest is copied; and no result is lost by that."""
 
 import collections
+import itertools
 import json
 import os
 import random
 import shutil
 import threading
 import time
+from zlib import crc32
 
 import pytest
 
 import nbrun
 from nbrun.results import sample_file
-from nbrun.storage import compactor, entry_index, sample_state
+from nbrun.storage import compactor, sample_state
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +164,9 @@ def test_what_is_new_is_read_and_written(tmp_path, monkeypatch, tuning):
     items = [f"s{i}" for i in range(400)]
     job.run_twice(items, ["w"])
     looked = collections.Counter()
-    for module, name in ((sample_file, "parse_entry"), (sample_file, "head_of"), (compactor, "head_of")):
+    for module, name in itertools.product((sample_file, sample_state, compactor), ("parse_entry", "head_of")):
+        if not hasattr(module, name):
+            continue
         real = getattr(module, name)
 
         def counting(*args, real=real, name=name):
@@ -229,7 +233,7 @@ def test_a_wrong_index_costs_no_result(tmp_path, change):
             header["makers"] = [[1, 2, 3]]
     head = sample_file.dump(header)
     content = head + b"\n" + bytes(body)
-    index.write_bytes(b"nbrun-index/1 %08x %d\n" % (entry_index.crc32(content), len(head)) + content)
+    index.write_bytes(b"nbrun-index/1 %08x %d\n" % (crc32(content), len(head)) + content)
     job.run([*items, "new"])
     assert job.ran["solution", "new"] == 1
     check(job, [*items, "new"], [])
