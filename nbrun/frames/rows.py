@@ -33,7 +33,6 @@ from nbrun.canonical import KEY_BYTES
 from nbrun.errors import ThreadLimitError
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import ENTRY_HEAD, Entry, JsonObject, JsonValue, MatchRecord
-from nbrun.results.legacy import OldFile, OldMatch, old_body, old_keys, parse_old, places_in
 from nbrun.results.sample_file import (
     LEGACY,
     NBRUN,
@@ -41,9 +40,15 @@ from nbrun.results.sample_file import (
     PROGRESS,
     RESULT_LIST,
     FileInfo,
+    OldFile,
+    OldMatch,
     Place,
     Unreadable,
     is_entry,
+    old_body,
+    old_keys,
+    parse_old,
+    places_in,
 )
 from nbrun.results.values import decode, dump, encode, load, quick_loader, without_gc, without_surrogates_in
 from nbrun.threads import start_daemon

@@ -42,7 +42,6 @@ from nbrun.results.format import (
     head_of,
     unframe,
 )
-from nbrun.results.legacy import OldFile, OldMatch, match_old, old_stored, parse_old, places_in
 from nbrun.results.sample_file import (
     IN_FILE,
     IN_SEGMENT,
@@ -54,7 +53,10 @@ from nbrun.results.sample_file import (
     is_counts,
     is_seq,
     keep_newest,
+    old_entries,
     parse_entry,
+    parse_old,
+    places_in,
     read_any,
 )
 from nbrun.results.values import load
@@ -559,9 +561,3 @@ class SavedSample:
         before = len(self.entries)
         self.entries = [s for s in self.entries if s.where != IN_FILE or parse_entry(self.body(s)) is not None]
         self.damaged += before - len(self.entries)
-
-
-def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]:
-    """Yield the entries of an old file in nbrun's form; without places, equal ones are numbered in their order."""
-    for place in match_old(None, old) if places is None else places:
-        yield old_stored(place, old, matched=places is not None)

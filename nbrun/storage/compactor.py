@@ -29,7 +29,6 @@ from zlib import crc32
 from nbrun.errors import ThreadLimitError
 from nbrun.results import sample_file
 from nbrun.results.format import BETWEEN, FOLDER, head_of, segment_name, temporary
-from nbrun.results.legacy import match_old, parse_old
 from nbrun.results.sample_file import (
     IN_FILE,
     IN_SEGMENT,
@@ -43,6 +42,8 @@ from nbrun.results.sample_file import (
     in_chunks,
     lay_out,
     maker_of,
+    match_old,
+    parse_old,
 )
 from nbrun.samples import Group
 from nbrun.storage import files

@@ -17,21 +17,23 @@ from zlib import crc32
 from nbrun import verdicts
 from nbrun.canonical import canonical, key_text
 from nbrun.errors import UnstorableError
-from nbrun.results import legacy, listing, sample_file
+from nbrun.results import listing, sample_file
 from nbrun.results.format import Entry, JsonValue, MatchedPlace, MatchRecord, temporary
-from nbrun.results.legacy import OldMatch, match_old, places_in
 from nbrun.results.listing import Problem, damaged_entries
 from nbrun.results.sample_file import (
     NBRUN,
     NOWHERE,
     FileInfo,
     Identity,
+    OldMatch,
     OwnFile,
     Stored,
     Unreadable,
     decode_entry,
     load_entry,
     maker_of,
+    match_old,
+    places_in,
 )
 from nbrun.results.values import decode, encode, load
 from nbrun.samples import Group, Sample
@@ -389,7 +391,7 @@ class ResumePlanner:
 
     def _take_rows(self, state: SampleState, info: FileInfo, data: bytes) -> None:
         """Take over the entries of a file of the older program, and save which item each belongs to."""
-        old = legacy.parse_old(data)
+        old = sample_file.parse_old(data)
         matches = match_old(state.sample, old)
         for position, stored, entry in match_rows(old, matches):
             if position is None:

@@ -28,7 +28,6 @@ from nbrun.canonical import KEY_BYTES, blake2b, key_text
 from nbrun.model import CancelFlag, Record, Task, first_attempt
 from nbrun.results import plain_files
 from nbrun.results.format import BETWEEN, FOLDER, SUFFIX, Entry, head_of, temporary
-from nbrun.results.legacy import OldFile, OldMatch, old_entry, old_stored
 from nbrun.results.replay import Attempt
 from nbrun.results.sample_file import (
     CHUNK_BYTES,
@@ -39,10 +38,14 @@ from nbrun.results.sample_file import (
     Footer,
     Identity,
     Maker,
+    OldFile,
+    OldMatch,
     OwnFile,
     Stored,
     is_count,
     keep_newest,
+    old_entry,
+    old_stored,
     parse_entry,
 )
 from nbrun.results.values import dump, load
@@ -428,7 +431,7 @@ def rough_bytes(value: Any, depth: int = 0) -> int:
 # ---- the entries of a file, matched with the items of a sample: by identity, never by place
 #
 # Each entry is used once; what matches no item is an orphan and is kept. Which item an entry of the older program
-# belongs to is decided in results/legacy.py.
+# belongs to is decided by `match_old`.
 
 #: No item of any group has been matched already.
 NOTHING: Mapping[str, int] = MappingProxyType({})

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nbrun.results import legacy, listing, plain_files
+from nbrun.results import listing, plain_files
 from nbrun.results.listing import ARCHIVE_FORMAT, FREE_BYTES, INDEX, MAX_MTIME_NS, is_bomb
 from nbrun.results.reader import results_folder
-from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable
+from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable, parse_old
 from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
@@ -142,7 +142,7 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
     if info.source != LEGACY and not info.is_complete:
         return False
     try:
-        legacy.parse_old(plain_files.read_whole(directory.path / info.name))
+        parse_old(plain_files.read_whole(directory.path / info.name))
     except (Unreadable, OSError):
         return False
     return True

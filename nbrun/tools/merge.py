@@ -16,13 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
-from nbrun.results import legacy
 from nbrun.results.format import FOLDER, Entry, Header, MatchRecord, temporary
-from nbrun.results.legacy import places_in
 from nbrun.results.listing import Problem, open_file
 from nbrun.results.reader import Reader, SampleTotals, Snapshot
 from nbrun.results.replay import Attempt, JournalIndex, SavedSample, read_runs
-from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Stored, Unreadable, in_chunks, load_entry, read_whole
+from nbrun.results.sample_file import (
+    NBRUN,
+    FileInfo,
+    Identity,
+    Stored,
+    Unreadable,
+    in_chunks,
+    load_entry,
+    parse_old,
+    places_in,
+    read_whole,
+)
 from nbrun.storage import files
 from nbrun.storage.directory import Directory, write_totals
 from nbrun.storage.lock import DirectoryLock, kept_quiet
@@ -215,7 +224,7 @@ class _Merging:
             data = first.file()
             if any(held.file() != data for held in those):
                 return False
-            old = legacy.parse_old(data)
+            old = parse_old(data)
         except (Unreadable, OSError, ValueError):
             return False  # that is reported where it is read
         entries = sum(map(len, old.groups.values()))

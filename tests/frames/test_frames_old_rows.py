@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import nbrun
 from nbrun import verdicts
 from nbrun.canonical import key_text
-from nbrun.results.legacy import old_keys
+from nbrun.results.sample_file import old_keys
 
 ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, False, 0, 1, -1, 2.5, "", "Success", "x", [], {}, ["a"], 2**70]
