@@ -31,7 +31,7 @@ from nbrun.errors import ThreadLimitError
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import FOLDER, SUFFIX, JsonObject, JsonValue, Summary, is_sample_file_name, name_of
 from nbrun.results.replay import ARCHIVED_LOG, TRIES, read_archived
-from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable, is_count
 from nbrun.results.values import load
 from nbrun.texts import escape_control_chars
 from nbrun.threads import start_daemon
@@ -89,12 +89,36 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
     names: set[str] = field(default_factory=set)  # every name that ends in .json, whatever it is
 
+    def add(self, folder: Path, info: FileInfo) -> None:
+        """Add a file. Of two of one sample the newer one counts, and the other one is a problem."""
+        other = self.by_id.setdefault(info.sample_id, info)
+        if other is not info:
+            drop, keep = sorted((info, other), key=_rank)
+            self.by_id[info.sample_id] = keep
+            what = f"holds the same sample as {keep.name}; that one counts"
+            self.problems.append(Problem(str(folder / drop.name), what, info.sample_id))
 
-def list_samples(
-    path: Path,
-    known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None,
-    of_folder: Archives | None = None,
-) -> Listing:
+    def add_damaged(self, file: Path, e: Exception) -> None:
+        """Add a file that `peek` can't read, as far as anything is left of it."""
+        left = sample_file.peek_damaged(file)
+        sample_id = left.sample_id if left else sample_file.claimed_id(file)
+        self.problems.append(Problem(str(file), reason(e), sample_id))
+        if left is not None:
+            self.add(file.parent, left)
+        elif sample_id is not None:
+            self.damaged.setdefault(sample_id, file.name)
+
+
+#: Returns what is known of a file; None where it must be looked at.
+KnownFile = Callable[["os.DirEntry[str]"], FileInfo | None]
+
+
+def nothing_known(entry: os.DirEntry[str]) -> FileInfo | None:
+    """Return None: every file is looked at."""
+    return None
+
+
+def list_samples(path: Path, known: KnownFile = nothing_known, of_folder: Archives | None = None) -> Listing:
     """Look at the head and tail of every `*.json`; what can't be read becomes a problem.
 
     Samples may be archived and unpacked meanwhile, since readers wait for no lock. A file is removed once it is in an
@@ -105,15 +129,15 @@ def list_samples(
         known: called first; a file about which it returns something isn't opened.
         of_folder: the directory's archives, where the caller goes on to read from them.
     """
-    of_folder = Archives(path) if of_folder is None else of_folder
+    of_folder = of_folder or Archives(path)
     for _ in range(TRIES):
         before, _ = of_folder.list()
         names = of_folder.listed
         out = _list_once(path, known)
         after, problems = of_folder.list()
-        gone = [info for sample_id, info in before.items() if sample_id not in after and sample_id not in out.by_id]
-        for info in gone:
-            _add_unpacked(out, path, info)
+        gone = sorted(before.keys() - after.keys() - out.by_id.keys())
+        for sample_id in gone:
+            _add_unpacked(out, path, before[sample_id])
         # With an archive that was made meanwhile, a sample may have been wherever this wasn't looking: in the archive
         # while files were listed, and in a file again before the archive was; or, of those that are gone, archived
         # again after that.
@@ -122,7 +146,7 @@ def list_samples(
     else:
         what = "was archived and unpacked again and again while it was listed; samples may be missing. Read it again"
         out.problems.append(Problem(str(path), what))
-    out.problems += [Problem(where, what) for where, what in problems]
+    out.problems += problems
     for sample_id, info in after.items():
         other = out.by_id.get(sample_id)
         if other is None or other.is_damaged:
@@ -142,36 +166,16 @@ def _add_unpacked(out: Listing, path: Path, info: FileInfo) -> None:
         out.names.add(info.name)
 
 
-def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None) -> Listing:
+def _list_once(path: Path, known: KnownFile) -> Listing:
     out = Listing()
     for entry in _reading_ahead(_all_of(path)):
-        name = entry.name
-        out.names.add(name)
         try:
-            info = known(entry) if known is not None else None
-            if info is None:
-                info = sample_file.peek(entry)
+            out.add(path, known(entry) or sample_file.peek(entry))
         except (Unreadable, OSError, ValueError) as e:
-            if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
-                out.names.discard(name)
+            if isinstance(e, FileNotFoundError) and not os.path.lexists(path / entry.name):
                 continue  # it was moved into an archive or deleted meanwhile
-            left = sample_file.peek_damaged(path / name)
-            sample_id = left.sample_id if left else sample_file.claimed_id(path / name)
-            out.problems.append(Problem(str(path / name), reason(e), sample_id))
-            if left is None:
-                if sample_id is not None:
-                    out.damaged.setdefault(sample_id, name)
-                continue
-            info = left
-        other = out.by_id.get(info.sample_id)
-        if other is None:
-            out.by_id[info.sample_id] = info
-            continue
-        keep, drop = _newer(info, other)
-        out.by_id[info.sample_id] = keep
-        out.problems.append(
-            Problem(str(path / drop.name), f"holds the same sample as {keep.name}; that one counts", info.sample_id)
-        )
+            out.add_damaged(path / entry.name, e)
+        out.names.add(entry.name)
     return out
 
 
@@ -236,13 +240,9 @@ def _read_ahead(entries: Iterator[os.DirEntry[str]]) -> None:
             os.close(fd)
 
 
-def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
-    """Return two files of one sample, the one that counts first: whole, nbrun's own, the higher seq, the usual name."""
-
-    def rank(x: FileInfo) -> tuple[bool, bool, int, bool]:
-        return not x.is_damaged, x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
-
-    return (a, b) if rank(a) > rank(b) else (b, a)
+def _rank(x: FileInfo) -> tuple[bool, bool, int, bool]:
+    """Rank the files of one sample; the highest counts: whole, nbrun's own, the higher seq, the usual name."""
+    return not x.is_damaged, x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
 
 
 # ---- archives
@@ -281,40 +281,38 @@ class Archives:
         self._gone: set[tuple[str, str]] = set()  # archive and member, as the log says
         self.listed: set[str] = set()
 
-    def list(self) -> tuple[dict[str, FileInfo], list[tuple[str, str]]]:
-        """Return sample id -> what its file would say; and the archives that can't be read, each with the reason."""
+    def list(self) -> tuple[dict[str, FileInfo], list[Problem]]:
+        """Return sample id -> what its file would say; and what can't be read."""
         found: dict[str, FileInfo] = {}
-        problems: list[tuple[str, str]] = []
+        problems: list[Problem] = []
         numbers = archive_numbers(self._folder)
         self._indexes = {name: self._indexes[name] for _, name in numbers if name in self._indexes}
         gone = self.gone()
         self.listed = {name for _, name in numbers} | {archive for archive, _ in gone}
         for _, name in numbers:
-            try:
-                index = self._index(name)
-            except FileNotFoundError:  # unpacked meanwhile: its samples are in files again
-                continue
-            except plain_files.NotPlainError as e:
-                problems.append((str(self._folder / name), str(e.strerror)))
-                continue
-            except (OSError, ValueError, KeyError, TypeError, _BadArchive, zlib.error) as e:
-                problems.append((str(self._folder / name), f"is an archive that can't be read: {e}"))
-                continue
-            problems += [(str(self._folder / name), what) for what in index.bad]
-            for info in index.infos:
-                if (name, info.name) not in gone:
-                    found[info.sample_id] = info
+            index = self._index(name)
+            problems += [Problem(str(self._folder / name), what) for what in index.bad]
+            found |= {info.sample_id: info for info in index.infos if (name, info.name) not in gone}
         self._found = {info.name: info for info in found.values()}
         return found, problems
 
     def _index(self, name: str) -> _Index:
-        stat = os.lstat(self._folder / name)
-        known = self._indexes.get(name)
-        if known is None or known.state != (stat.st_ino, stat.st_ctime_ns, stat.st_size):
-            bad: list[str] = []
-            infos = _read_index(self._folder, name, bad)
-            known = self._indexes[name] = _Index((stat.st_ino, stat.st_ctime_ns, stat.st_size), infos, bad)
-        return known
+        """Return an archive's index, or one without files that says why it can't be read."""
+        try:
+            stat = os.lstat(self._folder / name)
+            state = stat.st_ino, stat.st_ctime_ns, stat.st_size
+            known = self._indexes.get(name)
+            if known is None or known.state != state:
+                bad: list[str] = []
+                known = self._indexes[name] = _Index(state, _read_index(self._folder, name, bad), bad)
+            return known
+        except FileNotFoundError:  # unpacked meanwhile: its samples are in files again
+            return _Index((0, 0, 0), [], [])
+        except plain_files.NotPlainError as e:
+            what = str(e.strerror)
+        except (OSError, ValueError, KeyError, TypeError, _BadArchive, zlib.error) as e:
+            what = f"is an archive that can't be read: {e}"
+        return _Index((0, 0, 0), [], [what])
 
     def gone(self) -> set[tuple[str, str]]:
         """Return (archive, member) of all that no longer count. The log is read again only where it has changed."""
@@ -380,7 +378,7 @@ def open_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
         Unreadable: it is damaged in its archive.
         OSError: it can't be opened.
     """
-    archives = Archives(folder) if archives is None else archives
+    archives = archives or Archives(folder)
     plain = FileInfo(info.name, info.sample_id, info.source, 0, 0)
     names: set[str] | None = None  # of the archives that were there when the file was last found missing
     for attempt in range(TRIES):
@@ -471,7 +469,7 @@ def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]
     for line in lines:
         if line:
             parsed = load(line)
-            if (wrong := _wrong_in(parsed, stat.st_size)) is not None:
+            if wrong := _wrong_in(parsed, stat.st_size):
                 bad.append(f"{_MEMBER} that {wrong}; it is passed over")
                 continue
             m = cast(IndexLine, parsed)
@@ -499,32 +497,42 @@ class IndexLine(TypedDict):
     progress: JsonObject | None
 
 
-def _wrong_in(m: JsonValue, archive_bytes: int) -> str | None:
-    """Return why a line of an index can't be right; None where it can. Anybody may have written it."""
+_BAD_SIZES = "has sizes that are no numbers"
+#: What a line of an index must hold beside a name and a summary: a key, a check of its value, and what is wrong else.
+_INDEX_SHAPE: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("id", lambda value: isinstance(value, str), "has no id or no format"),
+    ("source", lambda value: value in (NBRUN, PROGRESS, LEGACY), "has no id or no format"),
+    *((key, is_count, _BAD_SIZES) for key in ("offset", "packed", "size", "crc")),
+    ("mtime_ns", lambda value: isinstance(value, int), _BAD_SIZES),
+    ("progress", lambda value: isinstance(value, (dict, NoneType)), "has no progress object"),
+)
+
+
+def _wrong_in(m: JsonValue, archive_bytes: int) -> str:
+    """Return why a line of an index can't be right; "" where it can. Anybody may have written it."""
     if not isinstance(m, dict):
         return "is described by no object"
-    name, source = m.get("name"), m.get("source")
+    name = m.get("name")
     if not is_sample_file_name(name):
         return f"is called {str(name)[:100]!r}, which is no name of a sample's file"
-    if not isinstance(m.get("id"), str) or source not in (NBRUN, PROGRESS, LEGACY):
-        return f"has no id or no format ({name})"
-    wrong = _wrong_in_place(m, archive_bytes)
-    if wrong is None and not isinstance(m.get("progress"), (dict, NoneType)):
-        wrong = "has no progress object"
+    wrong = next(_faults_of(m, archive_bytes), "")
+    return wrong and f"{wrong} ({name})"
+
+
+def _faults_of(m: JsonObject, archive_bytes: int) -> Iterator[str]:
+    """Yield what is wrong with a line. Only the first is asked for: each check relies on those before it."""
+    for key, is_right, what in _INDEX_SHAPE:
+        if not is_right(m.get(key)):
+            yield what
+    line = cast(IndexLine, m)
+    packed, size = line["packed"], line["size"]
+    if line["offset"] + packed > archive_bytes or abs(line["mtime_ns"]) > MAX_MTIME_NS:
+        yield "is outside of the archive"
+    if is_bomb(packed, size):
+        yield f"would unpack {packed:,} bytes to {size:,}"
     summary = m.get("summary")
-    if wrong is None and not (summary is None if source != NBRUN else sample_file.is_summary(summary)):
-        wrong = "has no summary"
-    return None if wrong is None else f"{wrong} ({name})"
-
-
-def _wrong_in_place(m: JsonObject, archive_bytes: int) -> str | None:
-    numbers = [n for key in ("offset", "packed", "size", "crc", "mtime_ns") if isinstance(n := m.get(key), int)]
-    if len(numbers) < 5 or min(numbers[:4]) < 0:
-        return "has sizes that are no numbers"
-    offset, packed, size, _, mtime_ns = numbers
-    if offset + packed > archive_bytes or abs(mtime_ns) > MAX_MTIME_NS:
-        return "is outside of the archive"
-    return f"would unpack {packed:,} bytes to {size:,}" if is_bomb(packed, size) else None
+    if not (sample_file.is_summary(summary) if line["source"] == NBRUN else summary is None):
+        yield "has no summary"
 
 
 def is_of_member(what: str) -> bool:

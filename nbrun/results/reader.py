@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -39,7 +39,17 @@ from nbrun.results.format import (
     name_of,
     unframe,
 )
-from nbrun.results.listing import Archives, Listing, Problem, damaged_entries, list_samples, open_file, reason
+from nbrun.results.listing import (
+    Archives,
+    KnownFile,
+    Listing,
+    Problem,
+    damaged_entries,
+    list_samples,
+    nothing_known,
+    open_file,
+    reason,
+)
 from nbrun.results.replay import (
     TRIES,
     JournalIndex,
@@ -331,7 +341,7 @@ class Reader:
         self._archives = Archives(self.path)
 
     @contextmanager
-    def open(self, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Iterator[Snapshot]:
+    def open(self, known: KnownFile = nothing_known) -> Iterator[Snapshot]:
         """Open what is there now. `known`: see list_samples."""
         inner = self.path / FOLDER
         self.problems += [Problem(str(path), what) for path, what in plain_files.odd_entries(inner)]
@@ -372,9 +382,7 @@ class Reader:
                 if view is not None:
                     yield view
 
-    def sample(
-        self, sample_id: str, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None
-    ) -> SampleView | None:
+    def sample(self, sample_id: str, known: KnownFile = nothing_known) -> SampleView | None:
         """Return one sample with its entries; None where there is none."""
         with self.open(known) as now:
             return self._view(sample_id, now, bodies=True)

@@ -123,7 +123,7 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
             out.samples += 1
             out.before_bytes += info.place.packed
             out.after_bytes += info.size
-        unread = {Path(path).name for path, _ in listing.Archives(directory.path).list()[1]}
+        unread = {Path(problem.path).name for problem in listing.Archives(directory.path).list()[1]}
         for _, name in listing.archive_numbers(directory.path):
             if name not in damaged | unread:
                 files.remove(directory.path / name)
