@@ -33,7 +33,7 @@ from nbrun.results.replay import (
     read_matches,
     read_runs,
 )
-from nbrun.results.sample_file import FileInfo, Identity, Unreadable
+from nbrun.results.sample_file import FileInfo, Identity, Unreadable, error_type
 from nbrun.tuning import TUNING
 
 #: All files are looked at this often, in seconds, since one that is edited in place leaves its folder's time as it was.
@@ -68,15 +68,15 @@ class _Entry(NamedTuple):
     is_unexpected: bool
 
 
-@dataclass(slots=True)
-class _Sample:
-    file: _File | None = None
-    journal: dict[Identity, _Entry] = field(default_factory=dict)
-    header_total: int = 0
-
-
 #: What is used as the file of a sample that has none.
 _NO_FILE = _File(FileInfo("", "", "", 0, 0))
+
+
+@dataclass(slots=True)
+class _Sample:
+    file: _File
+    journal: dict[Identity, _Entry] = field(default_factory=dict)
+    header_total: int = 0
 
 
 class _Segment(NamedTuple):
@@ -199,7 +199,7 @@ class Follower:
         return sample_id
 
     def _sample(self, sample_id: str) -> _Sample:
-        return self._samples.setdefault(sample_id, _Sample())
+        return self._samples.setdefault(sample_id, _Sample(_NO_FILE))
 
     def _read_files(self) -> set[str]:
         changed_at, now = os.stat(self.path).st_mtime_ns, time.monotonic()
@@ -219,23 +219,21 @@ class Follower:
         self.problems = len(listing.problems)
         changed = self._take_files(listing.by_id)
         files = {info.name: info.sample_id for info in listing.by_id.values() if info.place is None}
-        self._known = {}
-        for name, sign in seen.items():
-            file = self._samples[files[name]].file if name in files else None
-            if file is not None:
-                self._known[name] = (sign, file.info)
+        self._known = {
+            name: (sign, self._samples[files[name]].file.info) for name, sign in seen.items() if name in files
+        }
         return changed
 
     def _take_files(self, by_id: Mapping[str, FileInfo]) -> set[str]:
         """Read the files that are new, and forget those that are gone. Return the ids of their samples."""
         changed: set[str] = set()
         for sample_id, sample in self._samples.items():
-            if sample.file is not None and sample_id not in by_id:
-                sample.file = None  # deleted, or damaged beyond use
+            if sample.file is not _NO_FILE and sample_id not in by_id:
+                sample.file = _NO_FILE  # deleted, or damaged beyond use
                 changed.add(sample_id)
         for sample_id, info in by_id.items():
             sample = self._sample(sample_id)
-            if sample.file is None or sample.file.info is not info:
+            if sample.file.info is not info:
                 sample.file = self._file(info)
                 changed.add(sample_id)
         return changed
@@ -269,7 +267,7 @@ class Follower:
                 for s in saved.entries:
                     if s.item_index is not None:
                         is_done = s.status == "done"
-                        outcomes[s.identity] = None if is_done else _type_of(sample_file.parse_entry(saved.body(s)))
+                        outcomes[s.identity] = None if is_done else error_type(sample_file.parse_entry(saved.body(s)))
         except (OSError, Unreadable, ValueError):  # replaced or archived meanwhile: the next look finds it
             return {}
         return outcomes
@@ -279,11 +277,10 @@ class Follower:
         out = _File(_slim(info))
         try:
             with open_file(self.path, info, self._archives) as f:
-                stored = SavedSample(f, match, (), lambda s: b"").entries
+                counting = SavedSample(f, match, (), lambda s: b"").counting
         except (OSError, Unreadable, ValueError):
             self.problems += 1
             return out
-        counting = [s for s in stored if s.item_index is not None or not s.matched]
         out.done = sum(s.status == "done" for s in counting)
         out.errors = len(counting) - out.done
         out.total = max(len(counting), 0 if match is None else sum(match["totals"].values()))
@@ -294,28 +291,30 @@ class Follower:
         if not (log or samples):
             return set()
         records = list(read_runs(self._inner))
-        before = set((self.totals.by_id if self.totals is not None else None) or ())
+        before = self._given.ids
         self.totals = read_totals(self._inner, records)
         self.host = str(records[-1].get("host") or "") if records else ""
-        by_id = (self.totals.by_id if self.totals is not None else None) or {}
-        for sample_id in by_id:
+        for sample_id in self._given.ids:
             self._sample(sample_id)
-        return {*by_id, *before}
+        return {*self._given.ids, *before}
+
+    @property
+    def _given(self) -> SampleTotals:
+        return self.totals or SampleTotals()
 
     # ---- counting
 
     def _count(self, sample_id: str) -> bool:
         """Count a sample again. Return whether its counts have changed."""
         sample = self._samples[sample_id]
-        file = sample.file
-        if file is not None and sample.journal:
-            in_file = file.info.max_seq
+        in_file = sample.file.info.max_seq
+        if sample.journal:
             sample.journal = {i: e for i, e in sample.journal.items() if e.seq > in_file}
             if not sample.journal:
-                file.outcomes = None
+                sample.file.outcomes = None
         now = self._counts_of(sample)
-        given = self.totals.of(sample_id) if self.totals is not None else {}
-        if file is None and not sample.journal:
+        given = self._given.of(sample_id)
+        if sample.file is _NO_FILE and not sample.journal:
             if not given:  # its file was deleted, or the newest run has other samples
                 del self._samples[sample_id]
                 return self.counts.pop(sample_id, None) is not None
@@ -327,7 +326,7 @@ class Follower:
         return True
 
     def _counts_of(self, sample: _Sample) -> SavedCounts:
-        file = sample.file or _NO_FILE
+        file = sample.file
         found, kinds = Counter[str | None](file.verdicts), Counter[str | None](file.kinds)
         done, errors, unexpected = file.done, file.errors, file.unexpected
         outcomes = self._outcomes_of(sample)
@@ -346,9 +345,8 @@ class Follower:
     def _outcomes_of(self, sample: _Sample) -> dict[Identity, str | None]:
         """Return how the tasks of a sample's file ended, where the journal may have newer entries of some of them."""
         file, journal = sample.file, sample.journal
-        if file is None or not journal:
-            return {}
-        if not file.errors and file.done + len(journal) <= max(file.total, sample.header_total):
+        is_new = not file.errors and file.done + len(journal) <= max(file.total, sample.header_total)
+        if is_new or file is _NO_FILE or not journal:
             return {}
         if file.outcomes is None:
             file.outcomes = self._read_outcomes(file.info)
@@ -366,16 +364,11 @@ def _slim(info: FileInfo) -> FileInfo:
     return replace(info, summary=None, progress=None, seen_seq=info.max_seq)
 
 
-def _type_of(entry: Entry | None) -> str:
-    error = entry.get("error") if entry else None
-    return error["type"] if error else "error"
-
-
 def _note(sample_id: str, group: str, index: int, entry: Entry) -> ErrorNote:
     error = entry.get("error")
     message, traceback = (error["message"], str(error.get("traceback") or "")) if error else ("", "")
     at = float(entry.get("started_at") or 0) + float(entry.get("duration_s") or 0)
-    return ErrorNote(sample_id, group, index, _type_of(entry), message, traceback, at)
+    return ErrorNote(sample_id, group, index, error_type(entry), message, traceback, at)
 
 
 def complete(counts: Iterable[SavedCounts], totals: SampleTotals | None) -> bool:

@@ -20,7 +20,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +71,11 @@ class Problem:
 def damaged_entries(path: Path, count: int, sample_id: str, more: str = "") -> Problem:
     """Return the problem of a file, or of a directory's journal, with `count` damaged entries of a sample."""
     return Problem(str(path), f"has {count} damaged entr{'y' if count == 1 else 'ies'}{more}", sample_id, count)
+
+
+def of_newer_format(problems: Iterable[Problem]) -> Problem | None:
+    """Return the first problem that says that a newer nbrun has written a file; None where there is none."""
+    return next((problem for problem in problems if "this nbrun knows" in problem.what), None)
 
 
 def reason(e: Exception) -> str:

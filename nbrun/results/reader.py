@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -69,6 +69,7 @@ from nbrun.results.sample_file import (
     Identity,
     Stored,
     Unreadable,
+    error_type,
     is_count,
     is_counts,
     keep_newest,
@@ -105,41 +106,46 @@ class SampleTotals:
         """Return whether all samples were counted."""
         return self.samples is not None and self.tasks is not None
 
+    @property
+    def ids(self) -> Collection[str]:
+        """The ids of all samples; none where only the sums are known."""
+        return self.by_id or ()
+
     def of(self, sample_id: str) -> dict[str, int]:
         """Return a sample's tasks by group; {} where only the sums are known."""
-        counts = None if self.by_id is None else self.by_id.get(sample_id)
-        return {} if counts is None or self.tasks is None else dict(zip(self.tasks, counts, strict=True))
+        return dict(zip(self.tasks or (), (self.by_id or {}).get(sample_id, ()), strict=False))
 
 
 def read_totals(inner: Path, records: Iterable[RunRecord]) -> SampleTotals | None:
     """Return what the newest run was given. None where no run has recorded it: an older nbrun wrote, or none did."""
-    newest: RunRecord | None = None
-    for record in records:
-        newest = record
-    if newest is None or "samples" not in newest:
+    newest = [RunRecord(run_id=""), *records][-1]
+    if "samples" not in newest:
         return None
     samples, tasks = newest["samples"], newest.get("tasks")
     if not is_count(samples) or not is_counts(tasks):
         return SampleTotals(samples if is_count(samples) else None)
-    data = read_samples(inner) if "samples_digest" in newest else b""
-    is_right = data and samples_digest(data) == newest["samples_digest"]
+    data = read_samples(inner)
+    is_right = samples_digest(data) == newest.get("samples_digest")
     return SampleTotals(samples, tasks, _counts_by_id(data, list(tasks)) if is_right else None)
 
 
 def _counts_by_id(data: bytes, groups: list[str]) -> dict[str, list[int]] | None:
     """Return each sample's tasks; None where the content is not what the format says: a digest is no validity."""
-    by_id: dict[str, list[int]] = {}
     try:
         first, *rows = map(orjson.loads, data.splitlines())
     except ValueError:
         return None
-    for row in rows:
-        if not isinstance(row, list) or len(row) != 1 + len(groups) or type(row[0]) is not str:
-            return None
-        if not all(map(is_count, row[1:])):
-            return None
-        by_id[row[0]] = row[1:]
-    return by_id if first == groups else None
+    if first != groups or not all(_is_row(row, len(groups)) for row in rows):
+        return None
+    return {row[0]: row[1:] for row in rows}
+
+
+def _is_row(row: JsonValue, groups: int) -> bool:
+    """Return whether a value is an id with as many counts as there are groups."""
+    match row:
+        case [str(), *counts]:
+            return len(counts) == groups and all(map(is_count, counts))
+    return False
 
 
 def read_samples(inner: Path) -> bytes:
@@ -178,22 +184,22 @@ def with_totals(views: Iterable[SampleView], totals: SampleTotals | None) -> Ite
     if totals is None or totals.by_id is None:
         yield from views
         return
-    waiting = iter(sorted(totals.by_id))
-    following = next(waiting, None)
+    waiting = deque(sorted(totals.by_id))
     for view in views:
-        while following is not None and following < view.sample_id:
-            yield _not_begun(following, totals)
-            following = next(waiting, None)
-        if following == view.sample_id:
-            following = next(waiting, None)
-        for group, n in totals.of(view.sample_id).items():
-            view.totals[group] = max(n, view.totals.get(group, 0))
-            view.completed.setdefault(group, 0)
-            view.is_complete = view.is_complete and view.completed[group] >= n
+        while waiting and waiting[0] < view.sample_id:
+            yield _not_begun(waiting.popleft(), totals)
+        if waiting and waiting[0] == view.sample_id:
+            waiting.popleft()
+        _raise_totals(view, totals)
         yield view
-    while following is not None:
-        yield _not_begun(following, totals)
-        following = next(waiting, None)
+    yield from (_not_begun(sample_id, totals) for sample_id in waiting)
+
+
+def _raise_totals(view: SampleView, totals: SampleTotals) -> None:
+    for group, n in totals.of(view.sample_id).items():
+        view.totals[group] = max(n, view.totals.get(group, 0))
+        view.completed.setdefault(group, 0)
+        view.is_complete = view.is_complete and view.completed[group] >= n
 
 
 def _not_begun(sample_id: str, totals: SampleTotals) -> SampleView:
@@ -203,27 +209,25 @@ def _not_begun(sample_id: str, totals: SampleTotals) -> SampleView:
 
 def from_tail(folder: Path, info: FileInfo, match: MatchRecord | None) -> SampleView | None:
     """Return a sample's counts from the last lines of its file or its match record; None where these don't suffice."""
-    if info.is_damaged:
-        return None
-    if info.source == NBRUN:
-        if info.summary is None or info.progress is None:
+    if info.source == NBRUN or match is None:
+        if info.progress is None:  # damaged, or of the older program's first format
             return None
-        errors = sum(info.summary["errors"].values())
+        errors = sum(info.summary["errors"].values()) if info.summary else 0
         return summarise(info.sample_id, folder, info, {}, None, info.recorded("completed"), errors)
-    if match is not None:
-        if (match["size"], match["mtime_ns"]) != (info.size, info.mtime_ns):
-            return None
-        done = match.get("completed")
-        if done is None:  # a record of an older nbrun
-            try:
-                groups = match["groups"]
-            except LookupError:
-                return None
-            done = {group: sum(place[0] is not None for place in places) for group, places in groups.items()}
-        return summarise(info.sample_id, folder, info, {}, match, done, 0)
-    if info.progress is None:
+    is_right = (match["size"], match["mtime_ns"]) == (info.size, info.mtime_ns)
+    done = _done_in(match) if is_right else None
+    return None if done is None else summarise(info.sample_id, folder, info, {}, match, done, 0)
+
+
+def _done_in(match: MatchRecord) -> Mapping[str, int] | None:
+    """Return the done tasks by group that a match record names; None where it can't be read."""
+    if "completed" in match:
+        return match["completed"]
+    try:
+        groups = match["groups"]  # a record of an older nbrun
+    except LookupError:
         return None
-    return summarise(info.sample_id, folder, info, {}, None, info.recorded("completed"), 0)
+    return {group: sum(place[0] is not None for place in places) for group, places in groups.items()}
 
 
 def _seconds(ns: int) -> float:
@@ -251,14 +255,12 @@ def summarise(
     recorded = {} if info is None else info.recorded("total")
     done = dict.fromkeys({**totals, **recorded}, 0) | dict(completed)
     totals = {**done, **recorded, **totals}  # a legacy file exists only where its sample was finished
-    if info is None:
-        name, source, updated_at, is_whole = str(header.get("name", "")), NBRUN, None, True
-    else:
-        name, source, updated_at, is_whole = info.name, info.source, _seconds(info.mtime_ns), not info.is_damaged
-    if source != NBRUN:  # it may hold one solution twice, which counts once
+    updated_at = None if info is None else _seconds(info.mtime_ns)
+    file = info or FileInfo(str(header.get("name", "")), sample_id, NBRUN, 0, 0)
+    if file.source != NBRUN:  # it may hold one solution twice, which counts once
         done = {group: min(n, totals[group]) for group, n in done.items()}
-    complete = is_whole and all(done[g] >= n for g, n in totals.items())
-    return SampleView(sample_id, str(folder / name), source, totals, done, errors, complete, updated_at)
+    complete = not file.is_damaged and all(done[g] >= n for g, n in totals.items())
+    return SampleView(sample_id, str(folder / file.name), file.source, totals, done, errors, complete, updated_at)
 
 
 # ---- a whole directory
@@ -391,7 +393,7 @@ class Reader:
         with now.open_sample(sample_id, self.problems, is_checked=bodies) as saved:
             if saved is None:
                 return None
-            counting = [s for s in saved.entries if s.item_index is not None or not s.matched]
+            counting = saved.counting
             entries = [(s, saved.body(s) if bodies else b"") for s in counting]
         done = Counter(s.group for s in counting if s.status == "done")
         info, match = now.listing.by_id.get(sample_id), now.matches.get(sample_id)
@@ -436,10 +438,7 @@ def _row(stored: Stored, entry: Entry) -> TaskSummary:
     from nbrun.model import TaskSummary  # slow to load, and loading results needs none of it
 
     result = entry["result"]
-    error = entry.get("error")
-    verdict = verdicts.of(result)
-    if stored.status != "done":
-        verdict = error["type"] if error else "error"
+    verdict = verdicts.of(result) if stored.status == "done" else error_type(entry)
     time_s = entry.get("duration_s")
     if time_s is None:
         time_s = verdicts.summary_of_tests(result)[2]
@@ -499,15 +498,11 @@ def _shortened(value: JsonValue, depth: int = 0) -> JsonValue:
 def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
     """Yield the entries that belong to an item of the dataset, with their bytes. `check` reports damaged ones."""
     journal = _in_journal(path / FOLDER, sample_id)
-    found = _file_of(path, sample_id)
-    if found is None:
-        yield from ((s, s.body or b"") for s in journal.values() if s.item_index is not None)
-        return
-    file, info = found
-    with file:  # held open: it may be replaced meanwhile
-        matches = {} if info.source == NBRUN else read_matches(path / FOLDER / "matched.log", ids=[info.sample_id])
+    file, source = _open_file_of(path, sample_id)
+    with file or nullcontext():  # held open: it may be replaced meanwhile
+        matches = {} if source == NBRUN else read_matches(path / FOLDER / "matched.log", ids=[sample_id])
         try:
-            saved = SavedSample(file, matches.get(info.sample_id), journal.values(), _no_segment)
+            saved = SavedSample(file, matches.get(sample_id), journal.values(), _no_segment)
         except Unreadable:
             saved = SavedSample(None, None, journal.values(), _no_segment)
         yield from ((s, saved.body(s)) for s in saved.entries if s.item_index is not None)
@@ -543,20 +538,19 @@ def _take(out: dict[Identity, Stored], line: bytes, sample_id: str) -> None:
         keep_newest(out, found[1].identity, found[1]._replace(body=record.body), in_journal=True)
 
 
-def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
-    """Open a sample's file: found by its name, else (a file of the older program) by looking at all of them."""
+def _open_file_of(path: Path, sample_id: str) -> tuple[BinaryIO | None, str]:
+    """Open a sample's file: found by its name, else (a file of the older program) by looking at all of them.
+
+    Return its source, too; (None, NBRUN) where it has no file.
+    """
     for _ in range(TRIES):
         info: FileInfo | None = None
-        try:
+        with suppress(OSError, Unreadable):
             info = peek(path / name_of(sample_id))
-        except (OSError, Unreadable):
-            pass
         if info is None or info.sample_id != sample_id:
             info = list_samples(path).by_id.get(sample_id)
         if info is None:
-            return None
-        try:
-            return open_file(path, info), info
-        except FileNotFoundError:
-            continue
-    return None
+            break
+        with suppress(FileNotFoundError):
+            return open_file(path, info), info.source
+    return None, NBRUN

@@ -556,6 +556,11 @@ class SavedSample:
         assert self.own is not None
         return self.own.body(s)
 
+    @property
+    def counting(self) -> list[Stored]:
+        """The entries that belong to an item of the dataset, or may: those that were never matched with one."""
+        return [s for s in self.entries if s.item_index is not None or not s.matched]
+
     def drop_damaged(self) -> None:
         """Leave out the entries of the file that are damaged."""
         before = len(self.entries)

@@ -43,7 +43,7 @@ from nbrun.texts import id_text, integer_of, without_surrogates
 from nbrun.tuning import TUNING
 
 if TYPE_CHECKING:
-    from nbrun.samples import Sample
+    from nbrun.samples import Group, Sample
 
 HEAD_BYTES, TAIL_BYTES, CHUNK_BYTES = 1024, 4096, 1 << 20
 #: How many bytes of a damaged file are searched for its id.
@@ -307,8 +307,7 @@ def _own_info(name: str, own_id: bytes, found: re.Match[bytes], size: int, mtime
         checksum = summary.pop("check", None)
         plain = summary_line[: -len(b',"check":"01234567"}')] + b"}"
         is_right = (
-            checksum is None  # in older files
-            or checksum == _check(own_id, plain)
+            checksum in (None, _check(own_id, plain))  # None in older files
             or checksum == _check(dump(sample_id), plain)  # another tool may have spelled the id in its own way
         )
         if is_right and is_summary(summary):
@@ -428,6 +427,12 @@ def is_entry(value: object) -> TypeGuard[Entry]:
     return error is None or (
         isinstance(error, dict) and type(error.get("type")) is str and type(error.get("message")) is str
     )
+
+
+def error_type(entry: Entry | None) -> str:
+    """Return the type of the error that an entry holds, as far as it can be read."""
+    error = entry.get("error") if entry else None
+    return error["type"] if error else "error"
 
 
 def claimed_id(path: Path) -> str | None:
@@ -615,10 +620,8 @@ def _foreign_footer(value: JsonObject, sample_id: str, groups: Iterable[str], co
     """Return what a parsed file says after its entries, with a summary of what was counted of these."""
     progress, before = value.get("progress"), value.get("summary")
     recorded = progress if isinstance(progress, dict) else {}
-    totals = {}
-    for group in groups:
-        total = recorded.get(f"total_{group}s")
-        totals[group] = total if is_count(total) else counts.placed[group]
+    known = {group: recorded.get(f"total_{group}s") for group in groups}
+    totals = {group: total if is_count(total) else counts.placed[group] for group, total in known.items()}
     completed = {group: counts.done[group] for group in groups}
     identities = before.get("identities") if isinstance(before, dict) else ""
     return Footer(
@@ -733,12 +736,10 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
     if not isinstance(value, dict) or "id" not in value:
         raise Unreadable("is JSON of another shape: no object with an id")
     groups: dict[str, list[JsonObject]] = {}
-    for name, rows in value.items():
-        if not name.endswith("_result"):
-            continue
+    for name, rows in _lists_in(value).items():
         if not _are_objects(rows):
-            raise Unreadable(f"is JSON of another shape: {name!r} is no list of objects")
-        groups[name.removesuffix("_result")] = rows
+            raise Unreadable(f"is JSON of another shape: {name + '_result'!r} is no list of objects")
+        groups[name] = rows
     if not groups:
         raise Unreadable("is JSON of another shape: it has an id but no results")
     progress = value.get("progress")
@@ -787,29 +788,27 @@ def match_old(sample: Sample | None, old: OldFile) -> list[OldMatch]:
 
     Where there is no sample, or no item left for an entry, equal entries are numbered in their order.
     """
-    out: list[OldMatch] = []
-    for name, rows in old.groups.items():
-        group = next((g for g in sample.groups if g.name == name), None) if sample is not None else None
-        free: defaultdict[Hashable, deque[int]] = defaultdict(deque)
-        counts: defaultdict[bytes, int] = defaultdict(int)
-        if group is not None:
-            for rank, index in enumerate(group.runnable):
-                free[_old_identity(group.items[index])].append(rank)
-                counts[group.key(rank)] += 1
-        for place, row in enumerate(rows):
-            identity = _old_identity(row)
-            if group is not None and free[identity]:
-                rank = free[identity].popleft()
-                out.append(
-                    OldMatch(
-                        name, place, group.base + rank, group.runnable[rank], group.key(rank), group.occurrence(rank)
-                    )
-                )
-            else:
-                [key] = old_keys([row])
-                out.append(OldMatch(name, place, None, None, key, counts[key]))
-                counts[key] += 1
-    return out
+    groups = {} if sample is None else {g.name: g for g in sample.groups}
+    return [m for name, rows in old.groups.items() for m in _match_rows(name, rows, groups.get(name))]
+
+
+def _match_rows(name: str, rows: Iterable[JsonObject], group: Group | None) -> Iterator[OldMatch]:
+    free: defaultdict[Hashable, deque[int]] = defaultdict(deque)
+    counts = Counter[bytes]()
+    if group is not None:
+        for rank, index in enumerate(group.runnable):
+            free[_old_identity(group.items[index])].append(rank)
+            counts[group.key(rank)] += 1
+    for place, row in enumerate(rows):
+        ranks = free[_old_identity(row)]
+        if group is not None and ranks:
+            rank = ranks.popleft()
+            position, index = group.base + rank, group.runnable[rank]
+            yield OldMatch(name, place, position, index, group.key(rank), group.occurrence(rank))
+        else:
+            [key] = old_keys([row])
+            yield OldMatch(name, place, None, None, key, counts[key])
+            counts[key] += 1
 
 
 def _old_identity(item: object) -> Hashable:

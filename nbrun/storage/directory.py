@@ -41,7 +41,7 @@ from nbrun.results.format import (
     name_of,
     temporary,
 )
-from nbrun.results.listing import Listing, list_samples
+from nbrun.results.listing import Listing, list_samples, of_newer_format
 from nbrun.results.reader import SAMPLES, SampleTotals, read_samples, samples_digest
 from nbrun.results.replay import ARCHIVED_LOG, LogScan, Match, read_log, read_matches, read_records
 from nbrun.results.sample_file import FileInfo
@@ -358,9 +358,8 @@ class Directory:
         """Read what is there. Raise FormatError where a newer nbrun has written."""
         with without_gc():
             self.listing = list_samples(self.path)
-        for problem in self.listing.problems:
-            if "this nbrun knows" in problem.what:
-                raise FormatError(f"{problem}. Update nbrun, or use another directory.", path=str(self.path))
+        if newer := of_newer_format(self.listing.problems):
+            raise FormatError(f"{newer}. Update nbrun, or use another directory.", path=str(self.path))
         self.matches = read_matches(self.match_log.path)
 
     def is_empty(self) -> bool:

@@ -39,6 +39,10 @@ REPAIRS = {
 }
 
 
+#: Completes the cost of results that can't be read.
+AGAIN = "They count as missing: the next run makes them again."
+
+
 def _one_line(text: str) -> str:
     """Make a text safe to print: names of files and ids may come from a stranger."""
     return escape_control_chars(text).replace("\n", "␊").replace("\t", "␉")
@@ -137,9 +141,6 @@ class Report:
         return "\n".join(lines)
 
 
-AGAIN = "They count as missing: the next run makes them again."
-
-
 def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
     """Report what is damaged in a results directory, what that costs, and what repair would do, or did.
 
@@ -183,18 +184,29 @@ def inspect(path: Path) -> Report:
 
 def _check_listing(report: Report, listing: Listing) -> None:
     for problem in listing.problems:
-        info = listing.by_id.get(problem.sample_id or "")
-        if info is not None and "same sample" in problem.what:
-            kind, cost = "double", "Results that only it holds don't count."
-        elif info is not None and info.is_damaged and problem.path.endswith(info.name):
-            kind, cost = "entries", f"What its missing part held is lost. {AGAIN}"
-        elif is_of_member(problem.what):  # the archive's other members count, so it must not be moved
-            kind, cost = "archived", f"If it held results, they can't be read. {AGAIN}"
-        elif problem.sample_id is not None or _may_be_a_sample(problem.path):
-            kind, cost = "unreadable", f"If it held results, they can't be read. {AGAIN}"
-        else:
-            kind, cost = "foreign", "It costs nothing: it is passed over."
-        report.add(problem.path, kind, problem.what, cost, problem.sample_id)
+        kind = _kind_of_listed(problem, listing.by_id.get(problem.sample_id or ""))
+        report.add(problem.path, kind, problem.what, _COSTS_OF_LISTED[kind], problem.sample_id)
+
+
+_COSTS_OF_LISTED = {
+    "double": "Results that only it holds don't count.",
+    "entries": f"What its missing part held is lost. {AGAIN}",
+    "archived": f"If it held results, they can't be read. {AGAIN}",
+    "unreadable": f"If it held results, they can't be read. {AGAIN}",
+    "foreign": "It costs nothing: it is passed over.",
+}
+
+
+def _kind_of_listed(problem: Problem, info: FileInfo | None) -> str:
+    """Return the kind of a problem. `info`: the file that counts for its sample."""
+    if info is not None and "same sample" in problem.what:
+        return "double"
+    if info is not None and info.is_damaged and problem.path.endswith(info.name):
+        return "entries"
+    if is_of_member(problem.what):  # the archive's other members count, so it must not be moved
+        return "archived"
+    is_samples = problem.sample_id is not None or _may_be_a_sample(problem.path)
+    return "unreadable" if is_samples else "foreign"
 
 
 def _may_be_a_sample(path: str) -> bool:
@@ -218,24 +230,32 @@ def _check_sample(report: Report, now: Snapshot, sample_id: str) -> None:
             if info is not None and saved.own is not None and not saved.damaged:
                 _check_counts(report, now.path / info.name, info, saved.own)
     for problem in problems:
-        if problem.entries:
-            kind, what = "segment" if problem.path == str(now.path) else "entries", counted(problem.entries, "result")
-        elif info is not None and (info.place is not None or os.path.lexists(problem.path)):
-            kind, what = "archived" if info.place else "unreadable", "Its results"
-        else:  # the file was deleted meanwhile
-            continue
-        report.add(problem.path, kind, problem.what, f"{what} can't be read. {AGAIN}", sample_id)
+        if kind := _kind_of_entries(problem, info, now.path):
+            what = counted(problem.entries, "result") if problem.entries else "Its results"
+            report.add(problem.path, kind, problem.what, f"{what} can't be read. {AGAIN}", sample_id)
+
+
+def _kind_of_entries(problem: Problem, info: FileInfo | None, folder: Path) -> str:
+    """Return the kind of a problem that was found while entries were read; "" where their file was deleted since."""
+    if problem.entries:
+        return "segment" if problem.path == str(folder) else "entries"
+    if info is not None and info.place is not None:
+        return "archived"
+    return "unreadable" if info is not None and os.path.lexists(problem.path) else ""
 
 
 def _check_counts(report: Report, file: Path, info: FileInfo, own: OwnFile) -> None:
     """Compare what a file's progress object says with the entries that it holds."""
-    counts = Counter(dict.fromkeys(own.groups, 0))
-    counts.update(head.group for head in own.heads if head.status == "done" and head.item_index is not None)
-    recorded = {g: (info.progress or {}).get(f"completed_{g}s") for g in counts}
-    wrong = {g: (n, counts[g]) for g, n in recorded.items() if n is not None and n != counts[g]}
+    counts = Counter(head.group for head in own.heads if head.status == "done" and head.item_index is not None)
+    says = {group: (info.progress or {}).get(f"completed_{group}s") for group in (*own.groups, *counts)}
+    wrong = [
+        f"says completed_{group}s {n}, but holds {counts[group]}"
+        for group, n in says.items()
+        if n not in (None, counts[group])
+    ]
     if wrong:
-        what = "; ".join(f"says completed_{g}s {a}, but holds {b}" for g, (a, b) in wrong.items())
-        report.add(file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
+        cost = "Counts that are read from its last line are wrong."
+        report.add(file, "counts", "; ".join(wrong), cost, info.sample_id)
 
 
 def _check_segments(report: Report, journal: JournalIndex) -> None:

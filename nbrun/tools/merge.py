@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
 from nbrun.results.format import FOLDER, Entry, Header, MatchRecord, temporary
-from nbrun.results.listing import Problem, open_file
+from nbrun.results.listing import Problem, of_newer_format, open_file
 from nbrun.results.reader import Reader, SampleTotals, Snapshot
 from nbrun.results.replay import Attempt, JournalIndex, SavedSample, read_runs
 from nbrun.results.sample_file import (
@@ -182,9 +182,8 @@ class _Merging:
     def run(self, readers: list[Reader], views: list[Snapshot]) -> None:
         """Merge. Raise FormatError where a newer nbrun has written."""
         self._problems = [problem for reader in readers for problem in reader.problems]
-        for problem in self._problems:
-            if "this nbrun knows" in problem.what:
-                raise FormatError(f"{problem}. Update nbrun.", path=problem.path)
+        if newer := of_newer_format(self._problems):
+            raise FormatError(f"{newer}. Update nbrun.", path=newer.path)
         self._add_runs(readers)
         held = [_ids(view) for view in views]
         for sample_id in sorted(set().union(*held)):
@@ -194,9 +193,7 @@ class _Merging:
                 self._add(sample_id, those)
         self._save_matches(0)
         if self._open.attempts:
-            recovery = Recovery()
-            recovery.attempts = self._open.attempts
-            carry_attempts(self._directory, self._open, recovery)
+            carry_attempts(self._directory, self._open, Recovery(self._open.attempts))
         files.sync_folder(self._directory.path)
         self._out.problems = [str(problem) for problem in self._problems]
 
@@ -239,22 +236,19 @@ class _Merging:
 
     def _add(self, sample_id: str, those: list[Held]) -> None:
         with open_merged(those, self._out.dropped, self._problems) as merged:
-            infos = [held.info for held in those if held.info is not None]
-            header = _header(those)
             if not merged.stored and not merged.attempts:
                 return
+            infos = [held.info for held in those if held.info is not None]
+            header = _header(those)
             name = self._name(infos[0].name if len(those) == 1 and infos else "", sample_id)
             if merged.stored:
                 self._count(len(merged.stored))
                 newest = max(infos, key=lambda info: info.max_seq, default=None)
                 content = FileContent(sample_id, header, newest, None, merged.stored, merged.body, merged.extra)
-                is_filed = not any(held.in_journal for held in those)
-                self._put(
-                    name, in_chunks(content.parts()), max((i.mtime_ns for i in infos), default=0) if is_filed else 0
-                )
+                self._put(name, in_chunks(content.parts()), _mtime_ns(those))
             if merged.attempts:
-                context = next((held.header["context"] for held in those if "context" in held.header), "")
-                self._open.headers[sample_id] = header | {"id": sample_id, "name": name, "context": context}
+                more: Header = {"id": sample_id, "name": name, "context": _context(those)}
+                self._open.headers[sample_id] = header | more
                 self._open.attempts[sample_id] = merged.attempts
 
     def _count(self, entries: int) -> None:
@@ -287,17 +281,18 @@ def _joined_totals(several: list[SampleTotals | None]) -> SampleTotals | None:
     None where one of them doesn't know the ids of its samples, so that they aren't distinguishable. A directory
     without totals is by an older program and holds a file of each of its samples.
     """
-    known = [totals for totals in several if totals is not None]
-    if not known or any(totals.by_id is None for totals in known):
+    known = list(filter(None, several))
+    if not known or None in [totals.by_id for totals in known]:
         return None
-    groups = list(dict.fromkeys(group for totals in known for group in totals.tasks or ()))
+    tasks: dict[str, int] = {}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for totals in known:
-        for sample_id in totals.by_id or ():
+        tasks |= dict.fromkeys(totals.tasks or (), 0)
+        for sample_id in totals.ids:
             counts[sample_id] |= Counter(totals.of(sample_id))  # of each group the larger number
-    by_id = {sample_id: [of[group] for group in groups] for sample_id, of in counts.items()}
-    tasks = dict(zip(groups, map(sum, zip(*by_id.values(), strict=True)), strict=True))
-    return SampleTotals(len(by_id), tasks if by_id else dict.fromkeys(groups, 0), by_id)
+    by_id = {sample_id: [of[group] for group in tasks] for sample_id, of in counts.items()}
+    tasks |= sum(counts.values(), Counter())
+    return SampleTotals(len(by_id), tasks, by_id)
 
 
 def _ids(view: Snapshot) -> set[str]:
@@ -313,6 +308,16 @@ def _header(those: list[Held]) -> Header:
         totals |= {group: max(n, totals.get(group, 0)) for group, n in known.items()}
     digests = {digest for _, digest in datasets}
     return {"totals": totals, "identities": digests.pop() if len(digests) == 1 else ""}
+
+
+def _context(those: list[Held]) -> str:
+    return next((held.header["context"] for held in those if "context" in held.header), "")
+
+
+def _mtime_ns(those: list[Held]) -> int:
+    """Return when the newest file of a sample was written; 0 where a journal holds newer entries."""
+    is_filed = not any(held.in_journal for held in those)
+    return max((held.info.mtime_ns for held in those if held.info is not None), default=0) if is_filed else 0
 
 
 # ---- one sample as several directories hold it: the entries that count, each once, and what was dropped
@@ -400,13 +405,18 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
         places = out._indexes
         stored = [s for _, s in out._from.values()]
         out.stored = _placed([s._replace(item_index=places.get(s.identity, s.item_index)) for s in stored])
-        done = {s.identity for s in stored if s.status == "done"}
-        attempts = [(identity, attempt) for held in those for identity, attempt in held.attempts.items()]
-        attempts.sort(key=lambda pair: pair[1].attempt, reverse=True)  # stable: the directory named first
-        for identity, attempt in attempts:
-            if identity not in done:
-                out.attempts.setdefault(identity, attempt)
+        out.attempts = _open_attempts(those, {s.identity for s in stored if s.status == "done"})
         yield out
+
+
+def _open_attempts(those: list[Held], done: set[Identity]) -> dict[Identity, Attempt]:
+    """Return the latest attempt of each task that isn't done; of two alike that of the directory named first."""
+    attempts = [pair for held in those for pair in held.attempts.items() if pair[0] not in done]
+    attempts.sort(key=lambda pair: pair[1].attempt, reverse=True)  # stable
+    out: dict[Identity, Attempt] = {}
+    for identity, attempt in attempts:
+        out.setdefault(identity, attempt)
+    return out
 
 
 def _take(out: MergedSample, saved: SavedSample, s: Stored, dropped: Dropped) -> None:

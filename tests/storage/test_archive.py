@@ -456,7 +456,7 @@ def test_a_listing_beside_any_moves_holds_every_sample_once(small, tmp_path, beg
         path = shutil.copytree(small, tmp_path / f"n{n}")
         rest = iter(steps)
         moves = [list(itertools.islice(rest, count)) for count in counts]
-        found = list_samples(path, None, Watched(path, moves))
+        found = list_samples(path, of_folder=Watched(path, moves))
         assert (set(found.by_id), found.problems) == (wanted, []), [[m.__name__ for m in ms] for ms in moves]
         assert all(listing.open_file(path, info).read() for info in found.by_id.values())
         shutil.rmtree(path)
