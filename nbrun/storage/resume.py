@@ -272,9 +272,9 @@ class ResumePlanner:
             with listing.open_file(self.path, info) as f:
                 content = sample_file.read_any(f)
                 if isinstance(content, OwnFile):
-                    for m in match_own(sample, content, with_bodies=True):
-                        if m.position is not None:
-                            state.place(m.position, m.stored, maker_of(m.entry))
+                    for position, stored, entry in match_own(sample, content, with_bodies=True):
+                        if position is not None:
+                            state.place_entry(position, stored, entry)
                 else:
                     self._take_rows(state, info, content)
         except Unreadable:
@@ -330,20 +330,20 @@ class ResumePlanner:
         """Take over the entries of a file in nbrun's format. A damaged file is kept in `.nbrun/damaged/`."""
         with files.open_reading(path) as f:
             state.file_id = files.identity_of(os.fstat(f.fileno()))
-            index = None if info.is_damaged else find_index(self.path, info.name, f)
+            crc = crc_of(f)
+            index = None if info.is_damaged else find_index(self.path, info.name, f, crc)
             known = {} if index is None else index.take(state, f)
             matched = {group: count for group, (count, _) in known.items()}
             own = sample_file.read_any(f, {group: end for group, (_, end) in known.items()})
             if not isinstance(own, OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
-            again = self._take_entries(state, own, matched)
-            crc = index.crc if index is not None else crc_of(f)
+            is_changed = self._take_entries(state, own, matched)
         if own.damaged and not info.is_damaged:
             self.directory.listing.problems.append(damaged_entries(path, own.damaged, state.sample_id, KEPT))
         if own.damaged or info.is_damaged:
             self.directory.quarantine(self.path / info.name, is_copy=True)
-            self._write_now(state)
-        elif again:
+            is_changed = True
+        if is_changed:
             self._write_now(state)
         elif not own.is_foreign:
             state.file_crc = crc
@@ -358,30 +358,31 @@ class ResumePlanner:
         with_items: list[tuple[Stored, object]] = []
         is_changed = False
         for position, stored, entry in match_own(state.sample, own, matched):
-            is_changed = is_changed or is_moved(state.sample, position, stored)
-            if position is None:
-                orphans.append(stored)
-                if (item := stored_item(entry)) is not NO_ITEM:
-                    with_items.append((stored, item))
+            is_changed |= is_moved(state.sample, position, stored)
+            if position is not None:
+                taken.add(position)
+                state.place_entry(position, stored, entry)
                 continue
-            taken.add(position)
-            state.place(position, stored, maker_of(entry))
-            state.api_used = entry["api_used"] or state.api_used
-            state.worker_id = entry["worker_id"] or state.worker_id
+            orphans.append(stored)
+            if (item := stored_item(entry)) is not NO_ITEM:
+                with_items.append((stored, item))
         again = match_by_key(state.sample, taken, with_items, matched)
-        for position, stored in again.items():  # they were saved under another key
-            body = own.body(stored) if stored.body is None else stored.body
-            group, rank = state.sample.locate(position)
-            rest = body.split(b'"seq":%d,' % stored.seq, 1)[1]
-            key = group.key(rank).hex().encode()
-            new = ENTRY % (group.runnable[rank], key, group.occurrence(rank), stored.seq, rest)
-            state.place(position, stored._replace(where=NOWHERE, body=new), maker_of(load_entry(body)))
+        for position, stored in again.items():
+            self._place_under_new_key(state, position, stored, stored.body or own.body(stored))
         moved = set(again.values())
         state.orphans += [stored for stored in orphans if stored not in moved]
         if not (taken or again or matched):
             self._retyped = retyped(state.sample, taken, with_items)
         state.is_foreign, state.extra = own.is_foreign, own.extra
         return is_changed or bool(again)
+
+    def _place_under_new_key(self, state: SampleState, position: int, stored: Stored, body: bytes) -> None:
+        """Record an entry that was saved under another key than its item has now."""
+        group, rank = state.sample.locate(position)
+        rest = body.split(b'"seq":%d,' % stored.seq, 1)[1]
+        key = group.key(rank).hex().encode()
+        new = ENTRY % (group.runnable[rank], key, group.occurrence(rank), stored.seq, rest)
+        state.place(position, stored._replace(where=NOWHERE, body=new), maker_of(load_entry(body)))
 
     def _read_old(self, state: SampleState, path: Path, info: FileInfo) -> None:
         """Take over the entries of a file of the older program. Raise Unreadable."""
@@ -397,7 +398,7 @@ class ResumePlanner:
             if position is None:
                 state.orphans.append(stored)
             else:
-                state.place(position, stored, maker_of(entry))
+                state.place_entry(position, stored, entry)
         state.api_used, state.worker_id, state.extra = old.api_used or "", old.worker_id or "", old.extra
         known = self.directory.matches.get(state.sample_id)
         places = places_in(old, known, data)
@@ -669,8 +670,9 @@ def _difference_of_fields(saved: Mapping[str, object], now: Mapping[str, object]
     changed, gone, new = changes
     if not any(changes) or not all(_is_alike(saved[k], now[k]) for k in changed):
         return None
-    same = next((k for k in now if k in saved and k not in changed and k != "id"), "")
-    is_padding = all(map(_is_nothing, [*(saved[k] for k in gone), *(now[k] for k in new)]))
+    same = next((k for k in now if k not in {*changed, *new, "id"}), "")
+    either = {**saved, **now}
+    is_padding = all(_is_nothing(either[k]) for k in (*gone, *new))
     if not same and not is_padding and saved.get("id", NO_ITEM) != now.get("id"):
         return None  # nothing suggests that the two are one
     example = _example(saved[changed[0]], now[changed[0]]) if changed else ""

@@ -44,6 +44,7 @@ from nbrun.results.sample_file import (
     Stored,
     is_count,
     keep_newest,
+    maker_of,
     old_entry,
     old_stored,
     parse_entry,
@@ -344,6 +345,12 @@ class SampleState:
         c.made[position] = self.maker(*made)
         if s.body is not None:
             c.bodies[position] = s.body
+
+    def place_entry(self, position: int, s: Stored, entry: Entry) -> None:
+        """Record a saved entry of an item, and who made it."""
+        self.place(position, s, maker_of(entry))
+        self.api_used = entry["api_used"] or self.api_used
+        self.worker_id = entry["worker_id"] or self.worker_id
 
     def maker(self, verdict: str | None, run_id: str, context: str) -> int:
         """Return the number for a verdict, run and context, which is what the summary needs of an entry."""
@@ -663,8 +670,8 @@ class EntryIndex:
         return offsets[last] + length[last]
 
 
-def find_index(results: Path, name: str, file: BinaryIO) -> EntryIndex | None:
-    """Return the index of a sample's open file; None where there is none, or one of another content."""
+def find_index(results: Path, name: str, file: BinaryIO, crc: int) -> EntryIndex | None:
+    """Return the index of a sample's open file; None where there is none, or one of another content than `crc` says."""
     path = index_path(results, name)
     try:
         if not plain_files.is_real_folder(path.parent):
@@ -674,7 +681,7 @@ def find_index(results: Path, name: str, file: BinaryIO) -> EntryIndex | None:
         if header["size"] != os.fstat(file.fileno()).st_size or header["order"] != sys.byteorder:
             return None
         index = _index_of(header, rest)
-        return index if crc_of(file) == index.crc else None
+        return index if crc == index.crc else None
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
 
