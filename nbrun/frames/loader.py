@@ -238,7 +238,7 @@ class Loader:
                 row, seq = before.get(s.identity, (None, -1))
                 if s.seq <= seq:
                     continue
-                is_added = fresh.rows.add_exactly(s.group, now.body(s))
+                is_added = fresh.rows.add_exactly(s.group, now.journal.body(s))
                 damaged += not is_added
                 if is_added and row is not None:
                     dropped.append(row)

@@ -85,9 +85,8 @@ def check_plain(path: str | os.PathLike[str], fd: int) -> os.stat_result:
         NotPlainError: it is no regular file, or has holes as no file of nbrun's has.
     """
     found = os.fstat(fd)
-    kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFREG:
-        raise NotPlainError(errno.EINVAL, f"is {KINDS.get(kind, 'no file')}", os.fspath(path))
+    if (error := _wrong_kind(path, found)) is not None:
+        raise error
     if found.st_size > HOLE_BYTES and _has_large_hole(fd, found.st_size):
         raise NotPlainError(
             errno.EINVAL, f"has holes: most of its {found.st_size:,} bytes were never written", os.fspath(path)
@@ -96,25 +95,18 @@ def check_plain(path: str | os.PathLike[str], fd: int) -> os.stat_result:
 
 
 def _has_large_hole(fd: int, size: int) -> bool:
-    at = 0
     if not hasattr(os, "SEEK_HOLE"):
         return False
+    at = hole = 0
     try:
-        while at < size:
-            hole = os.lseek(fd, at, os.SEEK_HOLE)
+        while at - hole <= HOLE_BYTES:
+            hole = os.lseek(fd, at, os.SEEK_HOLE)  # there is one at the end of every file
             if hole >= size:
                 return False
-            try:
-                at = os.lseek(fd, hole, os.SEEK_DATA)
-            except OSError as e:
-                if e.errno != errno.ENXIO:
-                    raise
-                at = size  # a hole up to its end
-            if at - hole > HOLE_BYTES:
-                return True
-        return False
-    except OSError:
-        return False  # this file system doesn't know its holes
+            at = os.lseek(fd, hole, os.SEEK_DATA)
+        return True
+    except OSError as e:  # ENXIO: a hole up to its end. Another error: this file system doesn't know its holes
+        return e.errno == errno.ENXIO and size - hole > HOLE_BYTES
     finally:
         os.lseek(fd, 0, os.SEEK_SET)
 
@@ -122,9 +114,13 @@ def _has_large_hole(fd: int, size: int) -> bool:
 def not_plain(path: str | os.PathLike[str], name: str, dir_fd: int | None) -> NotPlainError | None:
     """Return the error for a file that could not be opened because of its kind; None where it is a regular file."""
     try:
-        kind = stat.S_IFMT(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
+        return _wrong_kind(path, os.stat(name, dir_fd=dir_fd, follow_symlinks=False))
     except OSError:
         return None
+
+
+def _wrong_kind(path: str | os.PathLike[str], found: os.stat_result) -> NotPlainError | None:
+    kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFREG:
         return None
     return NotPlainError(errno.EINVAL, f"is {KINDS.get(kind, 'no file')}", os.fspath(path))
@@ -214,11 +210,16 @@ def read_at(fd: int, offset: int, length: int) -> bytes:
     """Return exactly `length` bytes at `offset`. Raise EOFError where the file is shorter."""
     if length > LARGE_BYTES and offset + length > (size := os.fstat(fd).st_size):  # before room is made for it
         raise EOFError(f"wanted {length} bytes at {offset}, the file has {size}")
+    data = read_up_to(fd, offset, length)
+    if len(data) < length:
+        raise EOFError(f"wanted {length} bytes at {offset}, the file ends after {len(data)} of them")
+    return data
+
+
+def read_up_to(fd: int, offset: int, length: int) -> bytes:
+    """Return up to `length` bytes at `offset`: fewer only at the end of the file."""
     data = pread(fd, length, offset)
-    while len(data) < length:
-        more = pread(fd, length - len(data), offset + len(data))
-        if not more:
-            raise EOFError(f"wanted {length} bytes at {offset}, the file ends after {len(data)} of them")
+    while 0 < len(data) < length and (more := pread(fd, length - len(data), offset + len(data))):
         data += more
     return data
 

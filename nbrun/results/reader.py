@@ -63,7 +63,6 @@ from nbrun.results.replay import (
     split_readable,
 )
 from nbrun.results.sample_file import (
-    IN_SEGMENT,
     NBRUN,
     FileInfo,
     Identity,
@@ -268,21 +267,13 @@ def summarise(
 
 @dataclass
 class Snapshot:
-    """A directory at one moment: the journal was read first, then the list of files (F7).
-
-    `handles` holds each segment open, so that its entries can be read although it vanishes.
-    """
+    """A directory at one moment: the journal was read first, then the list of files (F7)."""
 
     path: Path
     journal: JournalIndex
-    handles: dict[int, int]
     matches: dict[str, MatchRecord]
     listing: Listing
     archives: Archives
-
-    def body(self, s: Stored) -> bytes:
-        """Return the bytes of an entry that is in the journal."""
-        return plain_files.pread(self.handles[s.where - IN_SEGMENT], s.length, s.offset)
 
     @contextmanager
     def open_sample(
@@ -296,16 +287,16 @@ class Snapshot:
         """
         info, journal = self.listing.by_id.get(sample_id), list(self.journal.entries.get(sample_id, {}).values())
         if is_checked:
-            journal, damaged = split_readable(journal, self.body)
+            journal, damaged = split_readable(journal, self.journal.body)
             if damaged:
                 problems.append(damaged_entries(self.path, len(damaged), sample_id, " in the journal"))
-        saved = SavedSample(None, None, journal, self.body) if journal else None
+        saved = SavedSample(None, None, journal, self.journal.body) if journal else None
         with ExitStack() as opened:
             if info is not None:
                 path = self.path / info.name
                 try:
                     file = opened.enter_context(open_file(self.path, info, self.archives))
-                    saved = SavedSample(file, self.matches.get(sample_id), journal, self.body)
+                    saved = SavedSample(file, self.matches.get(sample_id), journal, self.journal.body)
                     if is_checked:
                         saved.drop_damaged()
                         if saved.damaged and not info.is_damaged:  # else the listing names it
@@ -347,18 +338,16 @@ class Reader:
         """Open what is there now. `known`: see list_samples."""
         inner = self.path / FOLDER
         self.problems += [Problem(str(path), what) for path, what in plain_files.odd_entries(inner)]
-        handles: dict[int, int] = {}
-        journal = index_journal(inner, handles)
+        journal = index_journal(inner)
         try:
             matches = read_matches(inner / "matched.log")
             listing = list_samples(self.path, known, self._archives)
             self.problems += listing.problems
             for number, scan in journal.damaged.items():
                 self.problems.append(Problem(str(journal.segments[number]), str(scan)))
-            yield Snapshot(self.path, journal, handles, matches, listing, self._archives)
+            yield Snapshot(self.path, journal, matches, listing, self._archives)
         finally:
-            for fd in handles.values():
-                os.close(fd)
+            journal.close()
 
     def totals(self) -> SampleTotals | None:
         """Return how many samples and tasks the newest run was given; None where no run has recorded it."""

@@ -394,7 +394,10 @@ class Attempt(NamedTuple):
 
 @dataclass
 class JournalIndex:
-    """What the segments hold: entries and open attempts by sample, headers, the highest seq, and damage."""
+    """What the segments hold: entries and open attempts by sample, headers, the highest seq, and damage.
+
+    `handles` holds each segment open, so that its entries can be read although it vanishes; close it.
+    """
 
     entries: dict[str, dict[Identity, Stored]] = field(default_factory=dict)
     attempts: dict[str, dict[Identity, Attempt]] = field(default_factory=dict)
@@ -402,48 +405,52 @@ class JournalIndex:
     max_seq: int = 0
     damaged: dict[int, LogScan] = field(default_factory=dict)
     segments: dict[int, Path] = field(default_factory=dict)
+    handles: dict[int, int] = field(default_factory=dict)
+
+    def body(self, s: Stored) -> bytes:
+        """Return the bytes of an entry that is in a segment."""
+        return plain_files.read_up_to(self.handles[s.where - IN_SEGMENT], s.offset, s.length)
+
+    def close(self) -> None:
+        """Close the segments."""
+        while self.handles:
+            os.close(self.handles.popitem()[1])
 
 
-def index_journal(folder: Path, handles: dict[int, int] | None = None) -> JournalIndex:
+def index_journal(folder: Path) -> JournalIndex:
     """Read all segments in `.nbrun/`. Where one vanishes meanwhile, all are listed and read again (F7).
 
-    Args:
-        handles: filled with a descriptor of each segment, opened before any is read. So no segment vanishes, or is
-            taken for one of a later run that has the same name, while its entries are read.
+    All are opened before any is read. So no segment vanishes, or is taken for one of a later run that has the same
+    name, while its entries are read.
 
     Raises:
         InputError: they change too fast.
     """
     for _ in range(TRIES):
+        out = JournalIndex()
         try:
-            return _index_once(folder, handles)
+            _read_segments(out, folder)
+            return out
         except BaseException as e:
-            for fd in (handles or {}).values():
-                os.close(fd)
-            if handles is not None:
-                handles.clear()
+            out.close()
             if not isinstance(e, FileNotFoundError):
                 raise
     raise InputError(f"{folder.parent} changes too fast to be read; try again.")
 
 
-def _index_once(folder: Path, handles: dict[int, int] | None) -> JournalIndex:
-    out = JournalIndex()
+def _read_segments(out: JournalIndex, folder: Path) -> None:
     odd = {path for path, _ in plain_files.odd_entries(folder)}  # the opening of the directory reports them
-    listed = [(number, path) for number, path in list_segments(folder) if path not in odd]
-    if handles is not None:
-        for number, path in listed:
-            handles[number] = plain_files.open_plain(path)
-    for number, path in listed:
+    out.segments = {number: path for number, path in list_segments(folder) if path not in odd}
+    for number, path in out.segments.items():
+        out.handles[number] = plain_files.open_plain(path)
+    for number, fd in out.handles.items():
         scan = LogScan()
-        out.segments[number] = path
-        for record in read_log(path if handles is None else handles[number], scan):
+        for record in read_log(fd, scan):
             take = _TAKERS.get(record.kind)
             if take is None or not take(out, number, record):  # the checksum is right, the content is not
                 scan.damaged.append((record.offset, len(record.body)))
         if scan.damaged:
             out.damaged[number] = scan
-    return out
 
 
 def _take_header(out: JournalIndex, number: int, record: Record) -> bool:

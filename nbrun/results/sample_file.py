@@ -204,7 +204,7 @@ def peek(path: Path | os.DirEntry[str]) -> FileInfo:
     """
     fd, stat = plain_files.open_and_stat(path)
     try:
-        return _info(path.name, partial(_pread, fd), stat.st_size, stat.st_mtime_ns)
+        return _info(path.name, partial(plain_files.read_up_to, fd), stat.st_size, stat.st_mtime_ns)
     except (ValueError, EOFError) as e:
         raise Unreadable(f"its first or last lines are damaged ({e})") from None
     except IsADirectoryError:
@@ -220,14 +220,6 @@ def info_of(name: str, data: bytes, mtime_ns: int) -> FileInfo:
         Unreadable: no sample's file, or one that is cut short.
     """
     return _info(name, lambda at, n: data[at : at + n], len(data), mtime_ns)
-
-
-def _pread(fd: int, at: int, length: int) -> bytes:
-    """Return up to `length` bytes: fewer only at the end of the file."""
-    data = plain_files.pread(fd, length, at)
-    while 0 < len(data) < length and (more := plain_files.pread(fd, length - len(data), at + len(data))):
-        data += more
-    return data
 
 
 def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int) -> FileInfo:
@@ -380,7 +372,7 @@ def peek_damaged(path: Path) -> FileInfo | None:
             head = f.read(HEAD_BYTES)
             if not head.startswith(_THIS_VERSION):
                 return None
-            own_id = _own_id(head, lambda at, n: _pread(fd, at, n), stat.st_size)
+            own_id = _own_id(head, partial(plain_files.read_up_to, fd), stat.st_size)
             if own_id is None:
                 return None
             sample_id = str(load(own_id))

@@ -362,6 +362,10 @@ class Directory:
             raise FormatError(f"{newer}. Update nbrun, or use another directory.", path=str(self.path))
         self.matches = read_matches(self.match_log.path)
 
+    def note(self, path: str | Path, what: str, sample_id: str | None = None) -> None:
+        """Add a problem; see listing.Problem."""
+        self.listing.problems.append(listing.Problem(str(path), what, sample_id))
+
     def is_empty(self) -> bool:
         """Return whether there are no results of any kind."""
         return not self.listing.by_id and not self.listing.problems

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from nbrun.errors import StorageError
-from nbrun.results import plain_files, sample_file
+from nbrun.results import sample_file
 from nbrun.results.format import (
     ATTEMPT,
     HEADER,
@@ -28,7 +28,7 @@ from nbrun.results.format import (
     segment_name,
     temporary,
 )
-from nbrun.results.listing import Problem, damaged_entries
+from nbrun.results.listing import damaged_entries
 from nbrun.results.replay import Attempt, JournalIndex, LogScan, SavedSample, index_journal, split_readable
 from nbrun.results.sample_file import (
     IN_SEGMENT,
@@ -71,36 +71,43 @@ class Recovery:
 
 def recover(directory: Directory) -> Recovery:
     """Write what the journal holds to files and delete the old segments. Raise OSError where the disk refuses."""
-    out = Recovery()
     directory.clear_tmp()  # half-written files of a process that died
-    index = index_journal(directory.inner)
-    infos = directory.listing.by_id
+    with closing(index_journal(directory.inner)) as index:
+        next_segment = 1 + max((number for number in index.segments if number < MAX_SEGMENT), default=0)
+        out = Recovery(next_seq=_next_seq(directory, index), next_segment=next_segment)
+        out.recovered = _write_samples(directory, index)
+    if index.segments:
+        _delete_segments(directory, index, out)
+    return out
+
+
+def _next_seq(directory: Directory, index: JournalIndex) -> int:
+    """Return a seq that is greater than every one in the directory. Raise StorageError where no run can go on there."""
     logged = [*directory.matches.values(), *directory.runs().values()]
-    out.next_seq = 1 + max([index.max_seq, *(i.max_seq for i in infos.values()), *(r.get("seq", 0) for r in logged)])
-    if out.next_seq > LAST_SEQ:
+    in_files = [info.max_seq for info in directory.listing.by_id.values()]
+    next_seq = 1 + max([index.max_seq, *in_files, *(record.get("seq", 0) for record in logged)])
+    if next_seq > LAST_SEQ:
         raise StorageError(
-            f"{directory.path} numbers its records up to {out.next_seq - 1:,}, as no run of nbrun does, so new results "
+            f"{directory.path} numbers its records up to {next_seq - 1:,}, as no run of nbrun does, so new results "
             "can't be numbered after them. It can still be read. To go on, copy the sample files that you trust into a "
             "new folder, without .nbrun; `nbrun check` of each copy shows what it holds.",
             path=str(directory.path),
         )
-    out.next_segment = 1 + max((number for number in index.segments if number < MAX_SEGMENT), default=0)
-    writer = _SampleWriter(directory, index)
-    try:
-        for sample_id, journal in index.entries.items():
-            info = infos.get(sample_id)
-            newest = max(s.seq for s in journal.values())
-            if info is not None and _holds_all(info, newest):
-                continue
-            written = writer.write(sample_id, info, journal)
-            if written is not None:
-                infos[sample_id] = written
-                out.recovered += 1
-    finally:
-        writer.close()
-    if index.segments:
-        _delete_segments(directory, index, out)
-    return out
+    return next_seq
+
+
+def _write_samples(directory: Directory, index: JournalIndex) -> int:
+    """Write the files that lack entries of the journal. Return how many."""
+    writer, infos, count = _SampleWriter(directory, index), directory.listing.by_id, 0
+    for sample_id, journal in index.entries.items():
+        info = infos.get(sample_id)
+        if info is not None and _holds_all(info, max(s.seq for s in journal.values())):
+            continue
+        written = writer.write(sample_id, info, journal)
+        if written is not None:
+            infos[sample_id] = written
+            count += 1
+    return count
 
 
 @contextmanager
@@ -140,11 +147,6 @@ class _SampleWriter:
 
     def __init__(self, directory: Directory, index: JournalIndex) -> None:
         self._directory, self._index = directory, index
-        self._segments: dict[int, int] = {}  # number -> descriptor
-
-    def close(self) -> None:
-        for fd in self._segments.values():
-            os.close(fd)
 
     def write(self, sample_id: str, info: FileInfo | None, journal: dict[Identity, Stored]) -> FileInfo | None:
         """Write a sample's file. Return what it is now; None where neither its file nor the journal holds anything."""
@@ -163,7 +165,7 @@ class _SampleWriter:
         with ExitStack() as opened:
             saved = None if info is None else self._read_file(info, match, whole, opened)
             if saved is None:
-                info, saved = None, SavedSample(None, None, whole, self._read_segment)
+                info, saved = None, SavedSample(None, None, whole, self._index.body)
             content = FileContent(sample_id, header, info, match, saved.entries, saved.body, saved.extra)
             files.replace_file(path, in_chunks(content.parts()), directory.inner / "tmp" / temporary(name))
         return sample_file.peek(path)
@@ -177,9 +179,9 @@ class _SampleWriter:
         """
         directory, path = self._directory, self._directory.path / info.name
         try:
-            saved = SavedSample(opened.enter_context(files.open_reading(path)), match, journal, self._read_segment)
+            saved = SavedSample(opened.enter_context(files.open_reading(path)), match, journal, self._index.body)
         except Unreadable as e:
-            directory.listing.problems.append(Problem(str(path), str(e), info.sample_id))
+            directory.note(path, str(e), info.sample_id)
             directory.quarantine(path)
             return None
         if saved.own is None:
@@ -193,17 +195,11 @@ class _SampleWriter:
 
     def _readable(self, journal: Mapping[Identity, Stored]) -> list[Stored]:
         """Return the entries that hold what an entry must. The segment of any other one counts as damaged."""
-        whole, damaged = split_readable(journal.values(), self._read_segment)
+        whole, damaged = split_readable(journal.values(), self._index.body)
         for s in damaged:
             scan = self._index.damaged.setdefault(s.where - IN_SEGMENT, LogScan())
             scan.damaged.append((s.offset, s.length))
         return whole
-
-    def _read_segment(self, s: Stored) -> bytes:
-        number = s.where - IN_SEGMENT
-        if number not in self._segments:
-            self._segments[number] = plain_files.open_plain(self._index.segments[number])
-        return plain_files.read_at(self._segments[number], s.offset, s.length)
 
 
 def _free_name(directory: Directory, header: Header, sample_id: str) -> str:
@@ -291,7 +287,7 @@ def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -
         if scan is None:
             files.remove(path)
             continue
-        directory.listing.problems.append(Problem(str(path), f"{scan}{KEPT}"))
+        directory.note(path, f"{scan}{KEPT}")
         directory.quarantine(path)
 
 

@@ -19,7 +19,7 @@ from nbrun.canonical import canonical, key_text
 from nbrun.errors import UnstorableError
 from nbrun.results import listing, sample_file
 from nbrun.results.format import Entry, JsonValue, MatchedPlace, MatchRecord, temporary
-from nbrun.results.listing import Problem, damaged_entries
+from nbrun.results.listing import damaged_entries
 from nbrun.results.sample_file import (
     NBRUN,
     NOWHERE,
@@ -234,7 +234,7 @@ class ResumePlanner:
             if now is not None and now.sample_id != info.sample_id:
                 raise Unreadable(f"was replaced by the file of {now.sample_id!r} while the run went on")
         except Unreadable as e:
-            self.directory.listing.problems.append(Problem(path, str(e), info.sample_id))
+            self.directory.note(path, str(e), info.sample_id)
             now = sample_file.peek_damaged(Path(path))
             if now is None or now.sample_id != info.sample_id:
                 self.directory.quarantine(self.path / info.name)
@@ -287,8 +287,7 @@ class ResumePlanner:
         try:
             return self.directory.take_out(info)
         except Unreadable as e:
-            what = f"{e}; what it held counts as missing"
-            self.directory.listing.problems.append(Problem(str(self.path / info.name), what, info.sample_id))
+            self.directory.note(self.path / info.name, f"{e}; what it held counts as missing", info.sample_id)
             return None
 
     def _finished(self, sample: Sample, info: FileInfo) -> ResumePlan:
@@ -322,7 +321,7 @@ class ResumePlanner:
         try:
             self._read_old(state, path, info)
         except Unreadable as e:
-            self.directory.listing.problems.append(Problem(str(path), str(e), state.sample_id))
+            self.directory.note(path, str(e), state.sample_id)
             self.directory.quarantine(self.path / info.name)
             state.name = self.directory.name_for(state.sample_id)
 
@@ -491,8 +490,7 @@ class ResumePlanner:
     def note_problem(self, state: SampleState) -> None:
         """Report a problem of a sample's file that was found while the file was written."""
         if state.problem:
-            problem = Problem(str(self.path / state.name), state.problem, state.sample_id)
-            self.directory.listing.problems.append(problem)
+            self.directory.note(self.path / state.name, state.problem, state.sample_id)
             state.problem = ""
 
 

@@ -163,7 +163,7 @@ class ResultStore:
             except OSError as e:
                 if info is not None and not os.path.lexists(self.path / (info.place or info).name):
                     what = "was removed while the run went on; what it held counts as missing"
-                    self.problems.append(Problem(str(self.path / info.name), what, sample.id))
+                    self.directory.note(self.path / info.name, what, sample.id)
                     continue
                 if info is not None:
                     infos[sample.id] = info
