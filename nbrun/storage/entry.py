@@ -90,14 +90,7 @@ def encode(
             if type(verdict) is not str or verdict not in KNOWN:
                 verdict = counted(result)
             return position, verdict, DONE, data[1:]  # a copy of its own size: orjson's has slack
-    if error is None:
-        data, lossy, verdict = _encode_any_result(state, item, result, attempts, started_at, duration_s, worker_id)
-    else:
-        verdict = None
-        data, lossy = _encode_error(state, item, attempts, started_at, duration_s, worker_id, error)
-    if lossy:
-        data = data[:-1] + b',"lossy":true}'
-    return position, verdict, DONE if error is None else ERROR, data[1:]
+    return _encode_any(state, position, item, result, attempts, started_at, duration_s, worker_id, error)
 
 
 def bodies(state: SampleState, records: list[EntryRecord], seq: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -167,72 +160,64 @@ def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> lis
     return records[start:stop]
 
 
-def _encode_any_result(
+def _encode_any(
     state: SampleState,
+    position: int,
     item: object,
     result: Mapping[str, object] | EncodedResult | None,
     attempts: int,
     started_at: float,
     duration_s: float,
     worker_id: str,
-) -> tuple[bytes, bool, str | None]:
-    """Return the JSON of any result of any item, whether something of it was lost, and its verdict."""
-    before = _first_keys(state, "done", item)
-    after = {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}
-    made_by = {"run_id": state.run_id, "context": state.context, "worker_id": worker_id}
-    if isinstance(result, EncodedResult):
-        if result.api_used:
-            state.api_used = result.api_used
-        head, lossy = values.encode(before, where="")
-        tail, _ = values.encode({**after, **made_by, "api_used": result.api_used}, where="")
-        return b'%b,"result":%b,%b' % (head[:-1], result.data, tail[1:]), lossy or result.lossy, result.verdict
+    error: Mapping[str, str] | None,
+) -> EntryRecord:
+    """Do what `encode` does, for any item and any outcome."""
+    head = {"status": "done" if error is None else "error", **_item_fields(state, item)}
+    tail: dict[str, object] = {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}
+    made_by = {"run_id": state.run_id, "context": state.context, "worker_id": worker_id, "api_used": ""}
+    if error is not None:
+        tail["error"] = {name: text for name, text in error.items() if name != "output"}
+        if "output" in error:
+            made_by["output"] = error["output"]
+        data, lossy = _encode_error({**head, "result": None, **tail, **made_by})
+        return position, None, ERROR, _ending(data, lossy)
     assert result is not None
-    api_used = result.get("api_used", "")
-    endpoint = without_surrogates(api_used) if type(api_used) is str else ""
-    if endpoint:
-        state.api_used = endpoint
-    fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}
-    return (*values.encode(fields, where=""), counted(result))
+    if isinstance(result, EncodedResult):
+        made_by["api_used"], verdict = result.api_used, result.verdict
+        data, lossy = _join(head, result, {**tail, **made_by})
+    else:
+        api_used = result.get("api_used")
+        made_by["api_used"] = without_surrogates(api_used) if type(api_used) is str else ""
+        data, lossy = values.encode({**head, "result": result, **tail, **made_by}, where="")
+        verdict = counted(result)
+    state.api_used = made_by["api_used"] or state.api_used
+    return position, verdict, DONE, _ending(data, lossy)
 
 
-def _encode_error(
-    state: SampleState,
-    item: object,
-    attempts: int,
-    started_at: float,
-    duration_s: float,
-    worker_id: str,
-    error: Mapping[str, str],
-) -> tuple[bytes, bool]:
-    """Return the JSON of an error of any item, and whether something of it was lost."""
-    fields = {
-        **_first_keys(state, "error", item),
-        "result": None,
-        "attempts": attempts,
-        "started_at": started_at,
-        "duration_s": duration_s,
-        "error": {name: text for name, text in error.items() if name != "output"},
-        "run_id": state.run_id,
-        "context": state.context,
-        "worker_id": worker_id,
-        "api_used": "",
-    }
-    if "output" in error:
-        fields["output"] = error["output"]
+def _ending(data: bytes, lossy: bool) -> bytes:
+    """Return an entry's bytes after its seq, which replaces the first brace."""
+    return data[1:-1] + b',"lossy":true}' if lossy else data[1:]
+
+
+def _item_fields(state: SampleState, item: object) -> Mapping[str, object]:
+    """Return what an entry holds of its item; nothing where items are not kept."""
+    if not state.keep_items:
+        return {}
+    if type(item) is dict and item.keys() == {"language", "solution"}:
+        return item
+    return {"item": item}
+
+
+def _join(head: dict[str, object], result: EncodedResult, tail: dict[str, object]) -> tuple[bytes, bool]:
+    """Return the JSON of an entry whose result is encoded already, and whether something of it was lost."""
+    before, lossy = values.encode(head, where="")
+    after, _ = values.encode(tail, where="")
+    return b'%b,"result":%b,%b' % (before[:-1], result.data, after[1:]), lossy or result.lossy
+
+
+def _encode_error(fields: dict[str, object]) -> tuple[bytes, bool]:
+    """Return the JSON of an error, and whether something of it was lost. It is saved even without its item."""
     try:
         return values.encode(fields, where="")
     except UnstorableError:
-        for name in _ITEM_KEYS:  # an error is always saved, if need be without its item
-            fields.pop(name, None)
-        return values.encode(fields, where="")
-
-
-def _first_keys(state: SampleState, status: str, item: object) -> dict[str, object]:
-    """Return an entry's keys before its result: its status, and its item where items are kept."""
-    keys: dict[str, object] = {"status": status}
-    if state.keep_items:
-        if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
-            keys.update(item)
-        else:
-            keys["item"] = item
-    return keys
+        return values.encode({k: v for k, v in fields.items() if k not in _ITEM_KEYS}, where="")
