@@ -14,22 +14,25 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from nbrun import verdicts
 from nbrun.model import ErrorNote, SavedCounts
 from nbrun.results import plain_files, sample_file
-from nbrun.results.format import ENTRY, FOLDER, HEADER, Entry, MatchRecord, Record, unframe
+from nbrun.results.format import ENTRY, FOLDER, HEADER, Entry, MatchRecord, Record
 from nbrun.results.listing import Archives, list_samples, open_file
 from nbrun.results.reader import SAMPLES, SampleTotals, from_tail, read_totals
 from nbrun.results.replay import (
+    LogScan,
     SavedSample,
     entry_of,
     header_of,
     list_segments,
-    read_lines,
+    read_log,
     read_matches,
     read_runs,
 )
@@ -42,6 +45,10 @@ RELIST_S = 30.0
 MAX_ERRORS_BYTES = 64 << 20
 #: How many of the newest errors are kept.
 RECENT = 20
+
+
+#: What a file looks like: its inode, size and mtime.
+_Look = tuple[int, int, int]
 
 
 @dataclass(slots=True)
@@ -79,11 +86,6 @@ class _Sample:
     header_total: int = 0
 
 
-class _Segment(NamedTuple):
-    ino: int
-    read_bytes: int
-
-
 class Follower:
     """One directory.
 
@@ -107,10 +109,10 @@ class Follower:
         self.host = ""
         self._inner = self.path / FOLDER
         self._samples: dict[str, _Sample] = {}
-        self._segments: dict[int, _Segment] = {}
+        self._segments: dict[tuple[int, int], int] = {}  # number and inode of a segment -> bytes that were read
         self._matches: dict[str, MatchRecord] = {}
         self._archives = Archives(self.path)
-        self._known: dict[str, tuple[tuple[int, int, int], FileInfo]] = {}  # file name -> what it looked like, and said
+        self._known: dict[str, tuple[_Look, FileInfo]] = {}  # file name -> what it looked like, and said
         self._signatures: dict[str, tuple[int, int]] = {}  # of logs, to read them only where they have changed
         self._listed = (0, 0)  # the folder's time of change, and when it was listed; in nanoseconds
         self._relist_at = 0.0
@@ -152,21 +154,15 @@ class Follower:
         changed: set[str] = set()
         segments = {}
         for number, path in list_segments(self._inner):
-            try:
+            scan = LogScan()
+            with suppress(FileNotFoundError, plain_files.NotPlainError):  # it was deleted; check reports the other
                 with plain_files.open_reading(path, buffering=0) as f:
-                    ino = os.fstat(f.fileno()).st_ino
-                    before = self._segments.get(number)
-                    start = before.read_bytes if before is not None and before.ino == ino else 0
-                    f.seek(start)
-                    end = start
-                    for at, length, line in read_lines(f):
-                        record = None if line is None else unframe(line)
-                        if record is not None and (sample_id := self._take(record)) is not None:
+                    which = number, os.fstat(f.fileno()).st_ino
+                    start = f.seek(self._segments.get(which, 0))
+                    for record in read_log(f.fileno(), scan):
+                        if (sample_id := self._take(record)) is not None:
                             changed.add(sample_id)
-                        end = start + at + length
-            except (FileNotFoundError, plain_files.NotPlainError):  # its entries are in files; check reports the other
-                continue
-            segments[number] = _Segment(ino, end)
+                segments[which] = start + scan.good_bytes
         self._segments = segments
         return changed
 
@@ -207,15 +203,8 @@ class Follower:
         if changed_at == before and listed_at - changed_at > TUNING.settled_ns and now < self._relist_at:
             return set()
         self._listed, self._relist_at = (changed_at, time.time_ns()), now + RELIST_S
-        seen: dict[str, tuple[int, int, int]] = {}
-
-        def known(entry: os.DirEntry[str]) -> FileInfo | None:
-            stat = entry.stat(follow_symlinks=False)
-            seen[entry.name] = sign = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            found = self._known.get(entry.name)
-            return found[1] if found is not None and found[0] == sign else None
-
-        listing = list_samples(self.path, known, self._archives)
+        seen: dict[str, _Look] = {}
+        listing = list_samples(self.path, partial(self._known_file, seen), self._archives)
         self.problems = len(listing.problems)
         changed = self._take_files(listing.by_id)
         files = {info.name: info.sample_id for info in listing.by_id.values() if info.place is None}
@@ -223,6 +212,13 @@ class Follower:
             name: (sign, self._samples[files[name]].file.info) for name, sign in seen.items() if name in files
         }
         return changed
+
+    def _known_file(self, seen: dict[str, _Look], entry: os.DirEntry[str]) -> FileInfo | None:
+        """Return what is known of a file that looks as it did before; note in `seen` what it looks like."""
+        stat = entry.stat(follow_symlinks=False)
+        seen[entry.name] = look = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        before, info = self._known.get(entry.name, (None, None))
+        return info if before == look else None
 
     def _take_files(self, by_id: Mapping[str, FileInfo]) -> set[str]:
         """Read the files that are new, and forget those that are gone. Return the ids of their samples."""

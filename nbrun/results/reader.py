@@ -213,8 +213,7 @@ def from_tail(folder: Path, info: FileInfo, match: MatchRecord | None) -> Sample
             return None
         errors = sum(info.summary["errors"].values()) if info.summary else 0
         return summarise(info.sample_id, folder, info, {}, None, info.recorded("completed"), errors)
-    is_right = (match["size"], match["mtime_ns"]) == (info.size, info.mtime_ns)
-    done = _done_in(match) if is_right else None
+    done = _done_in(match) if info.is_of(match) else None
     return None if done is None else summarise(info.sample_id, folder, info, {}, match, done, 0)
 
 

@@ -119,6 +119,10 @@ class FileInfo:
         """The highest seq in it; 0 for an old file."""
         return self.summary["max_seq"] if self.summary else self.seen_seq
 
+    def is_of(self, match: MatchRecord) -> bool:
+        """Return whether a match record is about the file as it is now."""
+        return (match["size"], match["mtime_ns"]) == (self.size, self.mtime_ns)
+
     def recorded(self, what: str) -> dict[str, int]:
         """Return the numbers of its progress object by group: of "total" or "completed" tasks."""
         return {

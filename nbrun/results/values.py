@@ -29,6 +29,7 @@ from nbrun.texts import MAX_DIGITS, digits_of, integer_of, without_surrogates
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _DEPTH = 200
+_INT_LOW, _INT_HIGH = -(2**63), 2**64  # what orjson writes by itself
 
 
 class _SlowWay(Exception):
@@ -266,21 +267,23 @@ def pretty(value: object) -> str:
 
 
 def _shown(value: Any, depth: int) -> object:
-    kind = type(value)
-    if kind is str:
-        return without_surrogates(value)
-    if value is None or kind is bool:
-        return value
-    if kind is int:
-        return value if _INT_LOW <= value < _INT_HIGH else orjson.Fragment(digits_of(value))
-    if kind is float:
-        return value if math.isfinite(value) else orjson.Fragment(json.dumps(value))
+    if (show := _SHOWN.get(type(value))) is not None:
+        return show(value)
     if depth > 0 and isinstance(value, Mapping):
         return {without_surrogates(str(k)): _shown(v, depth - 1) for k, v in value.items()}
     if depth > 0 and isinstance(value, (list, tuple)):
         return [_shown(v, depth - 1) for v in value]
     return without_surrogates(str(value))
 
+
+#: How values of plain types are shown.
+_SHOWN: Mapping[type, Callable[[Any], object]] = {
+    type(None): lambda value: value,
+    bool: lambda value: value,
+    str: without_surrogates,
+    int: lambda n: n if _INT_LOW <= n < _INT_HIGH else orjson.Fragment(digits_of(n)),
+    float: lambda x: x if math.isfinite(x) else orjson.Fragment(json.dumps(x)),
+}
 
 #: Every byte that is no digit becomes a 0 byte, every digit "0", so that a run of digits can be searched for.
 _DIGITS = bytes(48 if 48 <= byte <= 57 else 0 for byte in range(256))
@@ -349,7 +352,6 @@ def _clean(part: JsonValue, left: list[list[JsonValue] | dict[str, JsonValue]]) 
 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_INT_LOW, _INT_HIGH = -(2**63), 2**64  # what orjson writes by itself
 _MAX_BITS = int(MAX_DIGITS * math.log2(10))
 
 

@@ -379,6 +379,17 @@ class Directory:
             name = f"{name_of(sample_id + chr(0) + str(number)).removesuffix(SUFFIX)}{SUFFIX}"
         return name
 
+    def new_name(self, sample_id: str, wanted: str = "") -> str:
+        """Return a name for the file of a sample that has none, `wanted` if that is free. A damaged one is quarantined.
+
+        The name counts as taken once it is in the listing.
+        """
+        damaged = self.listing.damaged.pop(sample_id, None)
+        if damaged is not None:
+            self.quarantine(self.path / damaged)
+        is_free = is_sample_file_name(wanted) and not os.path.lexists(self.path / wanted)
+        return wanted if is_free else self.name_for(sample_id)
+
     def take_out(self, info: FileInfo) -> FileInfo:
         """Put an archived sample back into a file of its own, durably; from then on that file counts.
 

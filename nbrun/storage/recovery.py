@@ -6,7 +6,6 @@ that it holds all that the journal has (F5) aren't touched.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ from nbrun.results.format import (
     JsonValue,
     MatchRecord,
     frame,
-    is_sample_file_name,
     segment_name,
     temporary,
 )
@@ -157,9 +155,8 @@ class _SampleWriter:
         if info is not None and info.place is not None:
             info = directory.take_out(info)
         header = self._index.headers.get(sample_id) or _header_of(info)
-        if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
-            directory.quarantine(directory.path / damaged)
-        name = info.name if info else _free_name(directory, header, sample_id)
+        name = info.name if info else directory.new_name(sample_id, header.get("name", ""))
+        directory.listing.names.add(name)
         path = directory.path / name
         match = directory.matches.get(sample_id)
         with ExitStack() as opened:
@@ -200,15 +197,6 @@ class _SampleWriter:
             scan = self._index.damaged.setdefault(s.where - IN_SEGMENT, LogScan())
             scan.damaged.append((s.offset, s.length))
         return whole
-
-
-def _free_name(directory: Directory, header: Header, sample_id: str) -> str:
-    """Return the name that its header gives a new file, or another one where that name is taken."""
-    name = header.get("name", "")
-    if not is_sample_file_name(name) or os.path.lexists(directory.path / name):
-        name = directory.name_for(sample_id)
-    directory.listing.names.add(name)
-    return name
 
 
 def _header_of(info: FileInfo | None) -> Header:

@@ -215,10 +215,7 @@ class ResumePlanner:
         if info is not None:
             self._read_file(state, info)
             return state
-        damaged = self.directory.listing.damaged.pop(state.sample_id, None)
-        if damaged is not None:
-            self.directory.quarantine(self.path / damaged)
-        state.name = self.directory.name_for(state.sample_id)
+        state.name = self.directory.new_name(state.sample_id)
         return state
 
     def _as_it_is(self, info: FileInfo | None) -> FileInfo | None:
@@ -252,16 +249,12 @@ class ResumePlanner:
         """Return whether a file holds a result for every item of the sample, as its last lines or its match say."""
         identities = sample.identities.hex()
         if info.source == NBRUN:
-            summary = info.summary  # it carries a checksum, unlike the progress object
-            return bool(summary and summary["done"] == sample.total and summary["identities"] == identities)
+            said = info.summary  # it carries a checksum, unlike the progress object
+            return said is not None and (said["done"], said["identities"]) == (sample.total, identities)
         match = self.directory.matches.get(sample.id)
-        return bool(
-            match
-            and match["complete"]
-            and match["identities"] == identities
-            and match["size"] == info.size
-            and match["mtime_ns"] == info.mtime_ns
-        )
+        if match is None or not info.is_of(match):
+            return False
+        return match["complete"] and match["identities"] == identities
 
     def _matched_in_archive(self, sample: Sample, info: FileInfo, rules: RerunRules) -> ResumePlan | None:
         """Match an archived file. Return None where it must be taken out of its archive."""
