@@ -124,11 +124,15 @@ class Compactor:
         with self._lock:
             if state.filing:
                 return
-            state.filing = True
-            self._due.append(state)
+            self._queue(state)
             self._work.notify()
             if len(self._due) > ANOTHER_FROM and len(self._threads) < MAX_THREADS:
                 self._add_thread()
+
+    def _queue(self, state: SampleState) -> None:
+        """Queue a sample that isn't queued. The caller holds the lock."""
+        state.filing = True
+        self._due.append(state)
 
     def _add_thread(self) -> None:
         number = len(self._threads)
@@ -162,16 +166,19 @@ class Compactor:
             while True:
                 behind = [state for state in self._open if not state.filing and state.is_behind]
                 for state in behind:
-                    state.filing = True
-                    self._due.append(state)
+                    self._queue(state)
                 self._work.notify_all()
                 for _ in range(min(MAX_THREADS, len(self._due)) - len(self._threads)):
                     self._add_thread()
-                done = self._idle.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
+                done = self._idle.wait_for(lambda: self._broken or self._has_no_work, timeout_s)
                 if not done or self._broken:
                     return False
                 if not behind:  # else one may have been written while its last results were being saved
                     return True
+
+    @property
+    def _has_no_work(self) -> bool:
+        return not (self._due or self._busy)
 
     def close(self) -> None:
         """End each thread after the file that it writes."""
@@ -239,8 +246,7 @@ class Compactor:
             if now - state.dirty_since < TUNING.stale_s:
                 break
             if not state.filing and now - state.dirty_since > TUNING.cost_ratio * state.file_cost_s:
-                state.filing = True
-                self._due.append(state)
+                self._queue(state)
 
     def _write(self, state: SampleState) -> None:
         began = time.monotonic()
@@ -266,10 +272,9 @@ class Compactor:
             else:
                 state.filing = False
                 if state.ended and not state.unsaved and state.is_behind:
-                    state.filing = True
-                    self._due.append(state)
+                    self._queue(state)
             self._room.notify()
-            if self._broken or not (self._due or self._busy):
+            if self._broken or self._has_no_work:
                 self._idle.notify_all()
                 self._room.notify_all()
         if fault is not None:

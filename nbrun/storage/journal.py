@@ -292,18 +292,10 @@ class Journal:
         """Save these batches and attempts. After an error the files of direct writes are dropped; a retry appends their
         results to the journal instead."""
         made = [batch.file for batch in batches if batch.file is not None]
-        segment: Segment | None = None
-        placed: list[PlacedBatch] = []
         try:
             self._check_place()
             direct = self._direct.begin(made)
-            others = [batch for batch in batches if batch.file not in direct] if direct else batches
-            if others or attempts:
-                segment = self.segments.current()
-                with self._lock:
-                    seq = self._give_seqs(sum([len(batch.records) for batch in others]))
-                data, placed = encode_batch(others, attempts, segment.number, segment.file.size, seq)
-                segment.file.append(data)
+            segment, placed = self._append([batch for batch in batches if batch.file not in direct], attempts)
             with self._lock:
                 self.backpressure.let_in()  # not earlier: workers that run would delay this thread
             if segment is not None:
@@ -320,6 +312,17 @@ class Journal:
             self.open_attempts.record(segment.number, attempts)
             self._acknowledge(segment, placed)
         self._report_saved(batches)
+
+    def _append(self, batches: list[Batch], attempts: list[OpenAttempt]) -> tuple[Segment | None, list[PlacedBatch]]:
+        """Append to a segment, if there is anything to append. Return the segment and the places of the entries."""
+        if not batches and not attempts:
+            return None, []
+        segment = self.segments.current()
+        with self._lock:
+            seq = self._give_seqs(sum([len(batch.records) for batch in batches]))
+        data, placed = encode_batch(batches, attempts, segment.number, segment.file.size, seq)
+        segment.file.append(data)
+        return segment, placed
 
     def _acknowledge(self, segment: Segment, placed: list[PlacedBatch]) -> None:
         """Record in the samples' states that these entries are saved in `segment`."""
