@@ -85,8 +85,8 @@ def check_plain(path: str | os.PathLike[str], fd: int) -> os.stat_result:
         NotPlainError: it is no regular file, or has holes as no file of nbrun's has.
     """
     found = os.fstat(fd)
-    if (error := _wrong_kind(path, found)) is not None:
-        raise error
+    if not stat.S_ISREG(found.st_mode):
+        raise _of_kind(path, found.st_mode)
     if found.st_size > HOLE_BYTES and _has_large_hole(fd, found.st_size):
         raise NotPlainError(
             errno.EINVAL, f"has holes: most of its {found.st_size:,} bytes were never written", os.fspath(path)
@@ -114,16 +114,15 @@ def _has_large_hole(fd: int, size: int) -> bool:
 def not_plain(path: str | os.PathLike[str], name: str, dir_fd: int | None) -> NotPlainError | None:
     """Return the error for a file that could not be opened because of its kind; None where it is a regular file."""
     try:
-        return _wrong_kind(path, os.stat(name, dir_fd=dir_fd, follow_symlinks=False))
+        mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
     except OSError:
         return None
+    return None if stat.S_ISREG(mode) else _of_kind(path, mode)
 
 
-def _wrong_kind(path: str | os.PathLike[str], found: os.stat_result) -> NotPlainError | None:
-    kind = stat.S_IFMT(found.st_mode)
-    if kind == stat.S_IFREG:
-        return None
-    return NotPlainError(errno.EINVAL, f"is {KINDS.get(kind, 'no file')}", os.fspath(path))
+def _of_kind(path: str | os.PathLike[str], mode: int) -> NotPlainError:
+    what = KINDS.get(stat.S_IFMT(mode), "no file")
+    return NotPlainError(errno.EINVAL, f"is {what}", os.fspath(path))
 
 
 def is_real_folder(path: str | os.PathLike[str]) -> bool:
