@@ -95,18 +95,13 @@ def free_names(source: bytes, filename: str) -> set[str]:
 
 def provide(space: dict[str, Any], names: set[str], only_modules: bool = False) -> None:
     """Put what these names mean in the standard library into a namespace."""
-    for name in names:
-        if name in MODULES.split():
-            space[name] = __import__(name)
-            continue
-        if only_modules:
-            continue
-        for module, members in NAMES.items():
-            if name in members.split():
-                found = getattr(__import__(module), name, None)
-                if found is not None:
-                    space[name] = found
-                    break
+    for name in names.intersection(MODULES.split()):
+        space[name] = __import__(name)
+    for module, members in () if only_modules else NAMES.items():
+        for name in names.intersection(members.split()).difference(space):
+            found = getattr(__import__(module), name, None)
+            if found is not None:
+                space[name] = found
 
 
 def load(path: str, space: dict[str, Any], wanted: str) -> None:
@@ -183,13 +178,12 @@ def returns_nothing(function: Any) -> bool:
         return False
     before = None
     for step in dis.get_instructions(code):
+        done = (step.opname, step.argval)
         if step.opname == "RETURN_CONST" and step.argval is not None:
             return False
-        if step.opname == "RETURN_VALUE" and not (
-            before is not None and before.opname == "LOAD_CONST" and before.argval is None
-        ):
+        if step.opname == "RETURN_VALUE" and before != ("LOAD_CONST", None):
             return False
-        before = step
+        before = done
     return True
 
 
@@ -198,8 +192,10 @@ def call(function: Any, text: bytes) -> bytes:
     import json
 
     arguments = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=with_int_keys)
-    values = list(arguments.values()) if isinstance(arguments, dict) else arguments
-    result = function(**arguments) if isinstance(arguments, dict) else function(*arguments)
+    if isinstance(arguments, dict):
+        values, result = list(arguments.values()), function(**arguments)
+    else:
+        values, result = arguments, function(*arguments)
     if result is None and values and isinstance(values[0], (list, dict)) and returns_nothing(function):
         result = {CHANGED: values[0]}
     return json.dumps(plain(result)).encode()

@@ -24,9 +24,8 @@ from nbrun.judge.checkers import (
     lacks_memory,
 )
 from nbrun.judge.comparison import as_bytes
+from nbrun.judge.exchange import STREAMS, Exchange, Shortener, Streams, compile_record, compiler_step, run_record
 from nbrun.judge.grading import Check, Outcome, grade, unmet
-from nbrun.judge.harness import STREAMS, Exchange
-from nbrun.judge.records import Shortener, Streams, compile_record, compiler_step, run_record
 from nbrun.judge.sandbox.isolation import PROGRAM
 from nbrun.judge.sandbox.programs import JudgeContext, Place, Program, RunFolders, launch, place
 from nbrun.judge.sandbox.runner import MARGIN, ROOM, CancelToken, ExitStatus, Limits

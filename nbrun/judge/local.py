@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge.checkers import DEFAULT, Checker, ProgramRunner, as_checker, checker_of, compiled_beside
+from nbrun.judge.exchange import exchange_of
 from nbrun.judge.grading import Check
-from nbrun.judge.harness import exchange_of
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TIME_LIMIT_S, RecentProblems, no_solutions

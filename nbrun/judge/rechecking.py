@@ -141,7 +141,8 @@ def _verdict(result: Any, before: str | None, checker: Checker, runner: CheckerR
     Raises:
         _Undecided: there is none.
     """
-    tests = result.get("tests") if isinstance(result, Mapping) else None
+    known = verdicts.mapping(result)
+    tests: Any = known.get("tests")
     if not tests or before in (None, Verdict.JUDGE_ERROR):
         raise _Undecided("no tests were judged")
     have_passed = [bool(test.get("passed")) for test in tests]
@@ -150,11 +151,12 @@ def _verdict(result: Any, before: str | None, checker: Checker, runner: CheckerR
     for number, test in enumerate(tests):
         if not _ended_well(test):
             return verdicts.of({"accepted": False, "tests": [test]}) or Verdict.JUDGE_ERROR
-        if not _accepts(test, number, checker, runner, is_ours="tests_total" in result):
+        if not _accepts(test, number, checker, runner, is_ours="tests_total" in known):
             return Verdict.WRONG_ANSWER
-    total = result.get("tests_total")
-    was_last = all(have_passed) or not all(have_passed[:-1])  # a run that stopped has failed at its last test only
-    if len(tests) != total if total is not None else not was_last:
+    total = known.get("tests_total")
+    if total is None:  # a run that stopped has failed at its last test only
+        total = len(tests) + (not have_passed[-1] and all(have_passed[:-1]))
+    if len(tests) != total:
         raise _Undecided(f"test {len(tests) - 1}: the tests after it never ran")
     return Verdict.ACCEPTED
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from nbrun.judge.languages import Language
 from nbrun.judge.problems.solutions import unfenced
 from nbrun.judge.python_prelude import NONE
 
+#: Encoding of a source -> what becomes of characters that it can't encode.
+_ERRORS = {"utf-8": "surrogatepass", "latin-1": "strict"}
 _NAME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 
 
@@ -83,27 +85,28 @@ def read_item(item: object) -> Parts:
     Raises:
         NotSupportedError: it isn't a mapping with `language` and `solution`, or is marked as not supported.
     """
-    known: Mapping[Any, Any] = item if isinstance(item, Mapping) else {}
-    if isinstance(known.get("not_supported"), str):
-        raise NotSupportedError(f"not supported: {known['not_supported']}.")
-    if "language" not in known or not isinstance(known.get("solution"), str):
-        raise NotSupportedError(
-            "a solution is a mapping such as {'language': 'PYTHON3', 'solution': 'print(1)'}, "
-            f"not {type(item).__name__} {str(item)[:80]!r}."
-        )
-    text = known["solution"]
+    match item:
+        case {"not_supported": str(reason)}:
+            raise NotSupportedError(f"not supported: {reason}.")
+        case {"language": language, "solution": str(text), **more}:
+            pass
+        case _:
+            raise NotSupportedError(
+                "a solution is a mapping such as {'language': 'PYTHON3', 'solution': 'print(1)'}, "
+                f"not {type(item).__name__} {str(item)[:80]!r}."
+            )
     if text.lstrip().startswith("```"):  # a model's complete answer; no program begins like this
         text = unfenced(text).code
-    files, entry = known.get("files") or {}, str(known.get("file") or "")
-    _check_files(files, entry)
-    return Parts(known["language"], text, files, entry)
-
-
-def _check_files(files: object, entry: str) -> None:
-    """Raise NotSupportedError if a solution's further files are no texts, or have names that a folder can't hold."""
-    if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
+    files, entry = more.get("files") or {}, str(more.get("file") or "")
+    if not isinstance(files, Mapping) or not all(isinstance(content, str) for content in files.values()):
         raise NotSupportedError("a solution's `files` is a mapping: name -> text.")
-    for name in (*([entry] if entry else ()), *map(str, files)):
+    _check_names([*filter(None, [entry]), *map(str, files)])
+    return Parts(language, text, files, entry)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise NotSupportedError if a folder can't hold files with these names."""
+    for name in names:
         if not _NAME.fullmatch(name) or ".." in name.split("/"):
             raise NotSupportedError(f"a solution's file is named {name[:80]!r}: give letters, digits, . _ + - and /.")
 
@@ -116,14 +119,13 @@ def source_of(item: Any, language: Language) -> Source:
     """
     _, text, files, entry = read_item(item)
     encoding = str(item.get("encoding") or "utf-8")
-    if encoding not in ("utf-8", "latin-1"):
+    if encoding not in _ERRORS:
         raise NotSupportedError(f"a solution's encoding is {encoding[:40]!r}: give utf-8 or latin-1.")
-    errors = "surrogatepass" if encoding == "utf-8" else "strict"
-    code = text.encode(encoding, errors)
+    code = text.encode(encoding, _ERRORS[encoding])
     main = language.main(code) if language.main is not None else ""
     if not entry or language.main is not None:
         entry = language.source.replace("{main}", main.rpartition(".")[2])
-    others = {str(name): content.encode(encoding, errors) for name, content in files.items()}
+    others = {str(name): content.encode(encoding, _ERRORS[encoding]) for name, content in files.items()}
     own = {**others, entry: code}
     prelude = NONE if language.prelude is None else language.prelude(own)
     return Source({**own, **prelude.files}, entry, main, prelude.names, prelude.env)

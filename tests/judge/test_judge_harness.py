@@ -10,7 +10,7 @@ from judge_helpers import task
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge import LocalSandbox, SandboxFusion
-from nbrun.judge.harness import compare_values
+from nbrun.judge.exchange import compare_values
 
 ADD = "def add(a, b):\n    return a + b\n"
 

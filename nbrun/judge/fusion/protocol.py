@@ -29,8 +29,8 @@ from nbrun import verdicts
 from nbrun.errors import NotSupportedError
 from nbrun.judge.checkers import Checker, CheckerInput, checker_result
 from nbrun.judge.comparison import as_bytes
+from nbrun.judge.exchange import Shortener
 from nbrun.judge.languages import find_row, renamed_to_main, unknown_language
-from nbrun.judge.records import Shortener
 from nbrun.judge.sources import read_item
 from nbrun.judge.time_limits import Written, look_at
 from nbrun.verdicts import Verdict

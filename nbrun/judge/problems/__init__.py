@@ -12,7 +12,7 @@ Where the row has them, the problem also gets these keys: `checker` (see `nbrun.
 `expected_verdicts` (group -> the verdict of each of its items, or a list of acceptable verdicts), `expectations`
 (submission -> what must hold of its tests, see `nbrun.judge.grading`), `stream_files`
 (`{"input", "output"}`: the files that a program reads and writes instead of its streams), `harness` (see
-`nbrun.judge.harness`), `interactive` (programs talk to the validator) and `grading` (how many points groups of tests
+`nbrun.judge.exchange`), `interactive` (programs talk to the validator) and `grading` (how many points groups of tests
 give, see `nbrun.judge.grading`). A test may also have `name`, `flags`, `alternatives` (further outputs that are right),
 `arguments` (command-line arguments of the program) and `files` (name -> content, in the program's folder). Inputs and
 outputs are text, or bytes where they are not valid text.

@@ -107,8 +107,7 @@ class Shape:
     """One published shape.
 
     Attributes:
-        name: its usual name.
-        source: the addresses where it is published.
+        name: its usual name, with which `nbrun/docs/datasets.md` says where it is published.
         sets: the name of a set of tests -> the columns that may hold it, best first.
         needs: sets of columns; a row has this shape if all columns of one of these sets aren't empty. If there are
             none, any column in `sets` is enough.
@@ -126,7 +125,6 @@ class Shape:
     """
 
     name: str
-    source: str
     sets: Mapping[str, tuple[str, ...]]
     needs: tuple[tuple[str, ...], ...] = ()
     also: Callable[[Row], bool] = lambda row: True
@@ -196,7 +194,6 @@ def in_python(row: Row) -> str:
 #: Tests are structs of lists, a limit is `{"seconds", "nanos"}`, file names are empty for the standard streams.
 CODECONTESTS = Shape(
     "CodeContests",
-    "https://huggingface.co/datasets/deepmind/code_contests",
     sets={name: (name,) for name in ("tests", "test", *TEST_SETS)},
     needs=tuple((name,) for name in TEST_SETS),
     files={"input": ("input_file",), "output": ("output_file",)},
@@ -204,7 +201,6 @@ CODECONTESTS = Shape(
 #: Limits are in milliseconds and megabytes, the checker is a program in C++ with testlib.
 PLUS = Shape(
     "CodeContests+",
-    "https://huggingface.co/datasets/ByteDance-Seed/Code-Contests-Plus",
     sets={"tests": ("test_cases",)},
     needs=(("test_cases", "correct_submissions"), ("test_cases", "incorrect_submissions"), ("correct_submissions",)),
     solutions=("correct_submissions",),
@@ -215,7 +211,6 @@ PLUS = Shape(
 #: Tests are in SandboxFusion's form. The solutions are in the row of CodeContests; users join them.
 O = Shape(  # noqa: E741  # its name
     "CodeContests-O",
-    "https://huggingface.co/datasets/caijanfeng/CodeContests-O, https://github.com/cai-jianfeng/CodeContests-O",
     sets={"tests": ("corner_cases",)},
 )
 
@@ -234,7 +229,6 @@ def _name_problem(draft: Draft) -> None:
 #: Tests are `{"inputs", "outputs"}`, with `fn_name` if they call a function; limits are "2.0 seconds", "256 megabytes".
 INPUT_OUTPUT = Shape(
     "APPS, TACO",
-    "https://huggingface.co/datasets/codeparrot/apps, https://huggingface.co/datasets/BAAI/TACO",
     sets={"tests": ("input_output",)},
     language=in_python,
     ids=_CONTEST_IDS,
@@ -257,7 +251,6 @@ def _by_outcome(draft: Draft) -> None:
 #: Tests have lists of right outputs. Loaders give the columns of a problem's description the prefix `prob_desc_`.
 XCODEEVAL = Shape(
     "xCodeEval",
-    "https://huggingface.co/datasets/NTU-NLP-sg/xCodeEval, https://github.com/ntunlp/xCodeEval",
     sets={"tests": ("hidden_unit_tests", "hidden_unit_test", "unit_tests", "unittests")},
     needs=(("hidden_unit_tests",), ("hidden_unit_test",), ("src_uid", "unit_tests"), ("unittests",)),
     solutions=("source_code", "fix_source_code"),
@@ -284,7 +277,6 @@ def _pair(draft: Draft) -> None:
 #: Inputs and outputs are columns of their own.
 COLUMNS = Shape(
     "rStar-Coder, CURE",
-    "https://huggingface.co/datasets/microsoft/rStar-Coder, https://huggingface.co/datasets/Gen-Verse/CodeContests",
     sets={"tests": ("inputs", "test_input")},
     needs=(("inputs", "outputs"), ("test_input", "test_output")),
     solutions=("solution",),
@@ -409,7 +401,6 @@ _STEPS: dict[str, Callable[[_PickleReader, Any], object]] = {
 
 LIVECODEBENCH = Shape(
     "LiveCodeBench",
-    "https://huggingface.co/datasets/livecodebench/code_generation_lite, https://github.com/LiveCodeBench/LiveCodeBench",
     sets={"public_tests": ("public_test_cases",), "private_tests": ("private_test_cases",)},
     ids=("question_id", "id", "question_title"),
     columns=("metadata",),
@@ -489,7 +480,6 @@ def _ioi(draft: Draft) -> None:
 #: Limits are in seconds and megabytes.
 CODEFORCES = Shape(
     "open-r1/codeforces",
-    "https://huggingface.co/datasets/open-r1/codeforces, https://huggingface.co/datasets/open-r1/codeforces-cots",
     sets={
         "private_tests": ("official_tests",),
         "generated_tests": ("generated_tests",),
@@ -504,7 +494,6 @@ CODEFORCES = Shape(
 #: Limits are in seconds and bytes.
 IOI = Shape(
     "open-r1/ioi",
-    "https://huggingface.co/datasets/open-r1/ioi, https://huggingface.co/datasets/open-r1/ioi-test-cases",
     sets={"tests": ("tests", "test_cases")},
     needs=(("subtask", "test_names"), ("subtask", "grader_files"), ("subtask", "task_type")),
     columns=("task_type", "grader_files"),
@@ -565,8 +554,6 @@ def _humaneval(draft: Draft) -> None:
 #: some of the calls in `test`.
 HUMANEVAL = Shape(
     "HumanEval, EvalPlus",
-    "https://huggingface.co/datasets/openai/openai_humaneval, https://huggingface.co/datasets/evalplus/humanevalplus, "
-    "https://github.com/newfacade/LeetCodeDataset",
     sets={"tests": ("test",)},
     needs=(("entry_point", "test"),),
     also=lambda row: isinstance(row["test"], str),
@@ -605,8 +592,6 @@ def _refusal_of_code(language: object) -> str | None:
 #: HumanEval in several languages: only the rows in Python are judged.
 TRANSLATED = Shape(
     "HumanEval-X, HumanEval-XL, MultiPL-E",
-    "https://huggingface.co/datasets/zai-org/humaneval-x, https://github.com/THUDM/CodeGeeX, "
-    "https://github.com/FloatAI/HumanEval-XL, https://huggingface.co/datasets/nuprl/MultiPL-E",
     sets={"tests": ("test", "tests")},
     needs=(("declaration", "test"), ("entry_point", "test", "language"), ("prompt", "tests", "stop_tokens")),
     solutions=("canonical_solution",),
@@ -629,7 +614,6 @@ def _bigcodebench(draft: Draft) -> None:
 #: `canonical_solution` continues `code_prompt`.
 BIGCODEBENCH = Shape(
     "BigCodeBench",
-    "https://huggingface.co/datasets/bigcode/bigcodebench, https://github.com/bigcode-project/bigcodebench",
     sets={"tests": ("test",)},
     needs=(("code_prompt", "entry_point", "test"),),
     solutions=("canonical_solution",),
@@ -682,7 +666,6 @@ def _evalplus(draft: Draft) -> None:
 
 EVALPLUS = Shape(
     "EvalPlus's files",
-    "https://github.com/evalplus/evalplus",
     sets={"tests": ("base_input",), "private_tests": ("plus_input",)},
     needs=(("entry_point", "base_input", "canonical_solution"),),
     solutions=("canonical_solution",),
@@ -716,8 +699,6 @@ def _mbpp(draft: Draft) -> None:
 
 MBPP = Shape(
     "MBPP, MBPP+, OpenCoder",
-    "https://huggingface.co/datasets/google-research-datasets/mbpp, "
-    "https://huggingface.co/datasets/evalplus/mbppplus, https://huggingface.co/datasets/OpenCoder-LLM/opc-sft-stage2",
     sets={"tests": ("test_list", "testcase"), "challenge_test_list": ("challenge_test_list",)},
     needs=(("test_list",), ("testcase", "entry_point")),
     solutions=("code",),
@@ -740,7 +721,6 @@ def _has_test_file(row: Row) -> bool:
 #: Tests are the functions `test_…` of a file that imports the tested function from `solution`.
 KODCODE = Shape(
     "KodCode",
-    "https://huggingface.co/datasets/KodCode/KodCode-V1",
     sets={"tests": ("test_code", "test")},
     needs=(("test_code", "solution"), ("test", "solution"), ("test_code", "solutions"), ("test_code", "question_id")),
     also=_has_test_file,
@@ -805,9 +785,6 @@ def _parsed_reward(row: Row, value: object, column: str) -> object:
 
 REWARDS = Shape(
     "SYNTHETIC-1, Eurus-2, verl, Skywork-OR1",
-    "https://huggingface.co/datasets/PrimeIntellect/verifiable-coding-problems, "
-    "https://huggingface.co/datasets/PRIME-RL/Eurus-2-RL-Data, https://github.com/volcengine/verl, "
-    "https://huggingface.co/datasets/Skywork/Skywork-OR1-RL-Data, https://github.com/SkyworkAI/Skywork-OR1",
     sets={"tests": _REWARD_COLUMNS},
     solutions=("gold_standard_solution",),
     prepare=_prepare_reward,
@@ -869,8 +846,6 @@ def _fusion_tests(value: Any, where: str, function: str | None, labels: Mapping[
 
 OWN = Shape(
     "nbrun's own, DeepCoder, SandboxFusion",
-    "https://huggingface.co/datasets/agentica-org/DeepCoder-Preview-Dataset, "
-    "https://github.com/bytedance/SandboxFusion",
     sets={"tests": ("tests",), "test": ("test",)},
     solutions=("solution", "canonical_solution"),
     language=_own_language,

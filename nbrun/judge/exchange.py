@@ -1,4 +1,4 @@
-"""How a test's input gets to a program and its answer comes back: by streams, by named files, or by a harness.
+"""How a test's input gets to a program, how its answer comes back, and the record of both in a result.
 
 Called by worker threads and by those that run tests ahead; frozen values, files of one run only.
 
@@ -24,7 +24,7 @@ import math
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -35,14 +35,18 @@ from nbrun.judge.checkers import CallableChecker, Checker
 from nbrun.judge.comparison import TOLERANCE, as_bytes
 from nbrun.judge.languages import Language
 from nbrun.judge.problems.tests import PASSED
+from nbrun.judge.sandbox.programs import Compiled
+from nbrun.judge.sandbox.runner import ExitStatus
 from nbrun.judge.sources import Source
 from nbrun.judge.supervisor import read_safely
+from nbrun.verdicts import Verdict
 
 _MAIN = "nbrun_harness.py"
 _NOT_PYTHON_3 = ("PYTHON", "PYPY2")
 #: Makes secrets for test code. Of this process alone: solutions can't know it, and it is stored nowhere.
 _KEY = os.urandom(16)
 _CHANGED = "(argument)"  # how the harness marks what a function that returns nothing made of its first argument
+_TAIL_BYTES = 4096  # of stderr, where interpreters report errors
 _LONGEST_NUMBER = 4000  # in digits; Python refuses to read longer integers unless it is asked to
 
 
@@ -137,16 +141,17 @@ def exchange_of(problem: Mapping[str, Any]) -> Exchange:
     Raises:
         NotSupportedError: the problem names a way that isn't known.
     """
-    harness = problem.get("harness")
-    if harness is not None:
-        kind = harness.get("type") if isinstance(harness, Mapping) else None
-        if kind == "function" and isinstance(harness.get("name"), str):
-            return Harness(kind, harness["name"])
-        if kind == "test_code":
-            return Harness(kind, needs=tuple(harness.get("needs") or ()))
-        raise NotSupportedError(f"the problem's harness is {str(harness)[:80]!r}, of no kind that is known here.")
-    files = problem.get("stream_files")
-    return NamedFiles(**files) if files else STREAMS
+    match problem.get("harness"):
+        case {"type": "function", "name": str(name)}:
+            return Harness("function", name)
+        case {"type": "test_code", **more}:
+            needs: Any = more.get("needs") or ()
+            return Harness("test_code", needs=tuple(needs))
+        case None:
+            files = problem.get("stream_files")
+            return NamedFiles(**files) if files else STREAMS
+        case other:
+            raise NotSupportedError(f"the problem's harness is {str(other)[:80]!r}, of no kind that is known here.")
 
 
 def compare_values(expected: str | bytes, actual: str | bytes) -> bool:
@@ -177,12 +182,13 @@ class _Long(str):
 
 
 def _equal(want: object, got: object) -> bool:
-    if isinstance(want, dict) and isinstance(got, dict) and want.keys() == got.keys():
-        want, got = list(want.values()), [got[key] for key in want]
-    if isinstance(want, list) and isinstance(got, list):
-        return len(want) == len(got) and all(map(_equal, want, got))
-    if isinstance(want, float) and isinstance(got, (int, float)):
-        return _is_close(want, got)
+    match want, got:
+        case dict(), dict():
+            return want.keys() == got.keys() and all(_equal(want[key], got[key]) for key in want)
+        case list(), list():
+            return len(want) == len(got) and all(map(_equal, want, got))
+        case float(), int() | float():
+            return _is_close(want, got)
     return bool(want == got) and isinstance(want, _Long) == isinstance(got, _Long)
 
 
@@ -221,3 +227,128 @@ def _rewrite(path: Path, data: bytes) -> None:
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
     os.replace(new, path)
+
+
+# ---- streams of one run, and its record in SandboxFusion's shape
+
+
+@dataclass
+class Streams:
+    """The files that hold the streams of one run."""
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        """Return the path of the file for `stdin`, `stdout` or `stderr`."""
+        return self.folder / name
+
+    def paths(self) -> dict[str, Path]:
+        """Return all three files by their names."""
+        return {name: self.folder / name for name in ("stdin", "stdout", "stderr")}
+
+    def size(self, name: str) -> int:
+        """Return the length of a stream in bytes."""
+        return os.path.getsize(self.path(name))
+
+    def tail(self, keep: int | None = None) -> str:
+        """Return the last `keep` bytes of stderr as text (None: the last 4096)."""
+        size = self.size("stderr")
+        if not size:
+            return ""
+        with open(self.path("stderr"), "rb") as file:
+            file.seek(max(0, size - (_TAIL_BYTES if keep is None else keep)))
+            return file.read().decode("utf-8", "replace")
+
+
+@dataclass
+class Shortener:
+    """Truncates streams to their first `keep` bytes (None keeps all).
+
+    Attributes:
+        cut: name -> the full length in bytes of each stream that was truncated.
+    """
+
+    keep: int | None
+    cut: dict[str, int] = field(default_factory=dict)
+
+    def text(self, name: str, data: bytes, size: int | None = None) -> str:
+        """Return the first `keep` bytes of a stream as text.
+
+        Args:
+            size: the stream's full length, if `data` is only its beginning.
+        """
+        size = len(data) if size is None else size
+        if self.keep is not None and size > self.keep:
+            self.cut[name] = size
+            data = data[: self.keep]
+        return data.decode("utf-8", "replace")
+
+
+def run_record(
+    verdict: Verdict,
+    ending: ExitStatus,
+    test: Mapping[str, object],
+    streams: Streams,
+    output: bytes | None,
+    keep: int | None,
+    finished: bool,
+    more: dict[str, object],
+    hidden: str,
+) -> dict[str, Any]:
+    """Return the record of a test that was run.
+
+    Args:
+        output: stdout, if the caller has read it already.
+        hidden: a path to remove from stderr.
+    """
+    short = Shortener(keep)
+    size = streams.size("stdout")
+    if output is None:
+        with open(streams.path("stdout"), "rb") as file:
+            output = file.read() if keep is None else file.read(keep)
+    run = {
+        "status": "Finished" if finished else str(verdict),
+        "execution_time": round(ending.cpu_s, 6),
+        "wall_time": round(ending.wall_s, 6),
+        "memory_mb": round(ending.memory_mb, 1),
+        "return_code": ending.return_code,
+        "stdout": short.text("stdout", output, size),
+        "stderr": streams.tail(keep).replace(hidden, ""),
+    }
+    if streams.size("stderr") > (_TAIL_BYTES if keep is None else keep):
+        short.cut["stderr"] = streams.size("stderr")
+    record: dict[str, object] = {
+        "passed": verdict == Verdict.ACCEPTED,
+        "exec_info": {"status": "Success" if finished and not ending.return_code else "Failed", "run_result": run},
+        "test_info": _test_info(test, short),
+    }
+    return record | ({"cut": short.cut} if short.cut else {}) | more
+
+
+def compile_record(compiled: Compiled, test: Mapping[str, object], keep: int | None) -> dict[str, object]:
+    """Return the record of the first test of a source that doesn't compile."""
+    short = Shortener(keep)
+    return {
+        "passed": False,
+        "exec_info": {"status": "Failed", "compile_result": compiler_step(compiled), "run_result": None},
+        "test_info": _test_info(test, short),
+    } | ({"cut": short.cut} if short.cut else {})
+
+
+def compiler_step(compiled: Compiled) -> dict[str, object]:
+    """Return the record of a compilation."""
+    return {
+        "status": "TimeLimitExceeded" if compiled.cause == "cpu" else "Finished",
+        "execution_time": round(compiled.time_s, 6),
+        "return_code": compiled.return_code,
+        "stdout": "",
+        "stderr": compiled.stderr,
+    }
+
+
+def _test_info(test: Mapping[str, Any], short: Shortener) -> dict[str, object]:
+    info = {
+        "input": {"stdin": short.text("input", as_bytes(test["input"]))},
+        "output": {"stdout": short.text("output", as_bytes(test["output"]))},
+    }
+    return info | {key: test[key] for key in ("name", "flags", "alternatives") if key in test}
