@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from nbrun.canonical import blake2b, canonical, is_a
 from nbrun.errors import FunctionError, InputError
@@ -58,19 +58,19 @@ class Settings:
     """What determines a run's results besides the items.
 
     Attributes:
-        own: `fn.settings`; None where fn has none.
+        own: `fn.settings`; empty where fn has none.
         given: `settings=` of start().
         function: the code and the values of a function that has no settings of its own.
     """
 
-    own: Mapping[str, Any] | None
+    own: Mapping[str, Any]
     given: Mapping[str, Any]
     function: FunctionState | None
     _old_digest: str = ""
 
     def record(self) -> dict[str, Any]:
         """Return these settings as a run record holds them: of a function's values only digests."""
-        settings: dict[str, Any] = dict(self.own or {})
+        settings = dict(self.own)
         if self.function is not None:
             settings = {
                 "function": self.function.name,
@@ -78,9 +78,9 @@ class Settings:
                 "values": {name: value.digest for name, value in self.function.values.items()},
             }
         out: dict[str, Any] = {"settings": settings, "settings_version": VERSION}
+        identity = dict(settings)
         if self.given:
-            out["given_settings"] = dict(self.given)
-        identity = settings | ({"given": dict(self.given)} if self.given else {})
+            out["given_settings"] = identity["given"] = dict(self.given)
         return out | {"settings_id": digest_text(canonical(identity))}
 
     def changes(self, record: Mapping[str, Any]) -> list[str]:
@@ -90,7 +90,7 @@ class Settings:
         if not isinstance(before, Mapping):
             return lines
         if self.function is None:
-            return lines + changed_values(before, self.own or {})
+            return lines + changed_values(before, self.own)
         if record.get("settings_version") != VERSION:
             return lines + self._changes_since_old(before)
         code = before.get("code")
@@ -104,9 +104,9 @@ class Settings:
         assert self.function is not None
         lines = []
         for name in dict.fromkeys([*digests, *self.function.values]):
-            now = self.function.values.get(name)
-            if digests.get(name) != (now and now.digest):
-                lines.append(f"{name}: no longer used" if now is None else f"{name}: now {now.text}")
+            now = self.function.values.get(name, NOT_USED)
+            if now.digest != digests.get(name, ""):
+                lines.append(f"{name}: no longer used" if now is NOT_USED else f"{name}: now {now.text}")
         return lines
 
     def _changes_since_old(self, before: Mapping[str, Any]) -> list[str]:
@@ -119,16 +119,16 @@ class Settings:
     def changes_in_words(self, earlier: Settings) -> list[str]:
         """The same for settings that this process knows: values are shown too, "model: 'small' → 'large'"."""
         lines = changed_values(earlier.given, self.given)
+        if self.function is None and earlier.function is None:
+            return lines + changed_values(earlier.own, self.own)
         if self.function is None or earlier.function is None:
-            if (self.function is None) != (earlier.function is None):
-                return [*lines, "fn: another function"]
-            return lines + changed_values(earlier.own or {}, self.own or {})
+            return [*lines, "fn: another function"]
         lines += _code_changes(earlier.function.code, self.function.code)
         a, b = earlier.function.values, self.function.values
         for name in dict.fromkeys([*a, *b]):
-            before, now = a.get(name), b.get(name)
-            if (before and before.digest) != (now and now.digest):
-                lines.append(f"{name}: {before.text if before else 'not used'} → {now.text if now else 'not used'}")
+            before, now = a.get(name, NOT_USED), b.get(name, NOT_USED)
+            if before.digest != now.digest:
+                lines.append(f"{name}: {before.text} → {now.text}")
         return lines
 
 
@@ -140,7 +140,7 @@ def settings_of(fn: Any, given: Mapping[str, Any] | None = None) -> Settings:
     """
     own, extra = getattr(fn, "settings", None), {} if given is None else _as_json(given, "settings")
     if own is None:
-        return Settings(None, extra, state_of(fn), _source_digest(fn))
+        return Settings({}, extra, state_of(fn), _source_digest(fn))
     return Settings(_as_json(own() if callable(own) else own, "fn.settings"), extra, None)
 
 
@@ -255,6 +255,9 @@ class Value(NamedTuple):
     text: str
 
 
+NOT_USED = Value("", "not used")
+
+
 @dataclass
 class FunctionState:
     """The code and the values of one function, and of those of its module that it uses."""
@@ -313,21 +316,9 @@ def _simple(value: Any, left: list[int]) -> Any:
         left: how many parts may still be looked at; counted down.
     """
     _count_down(left, 1)
-    if value is None or (isinstance(value, _PLAIN) and not isinstance(value, enum.Enum)):
-        return value
-    for kinds, form in _FORMS:
-        if isinstance(value, kinds):
+    for fits, form in _FORMS:
+        if fits(value):
             return form(value, left)
-    if is_a(value, "decimal", "Decimal"):
-        return [type(value).__name__, repr(value)]
-    if is_a(value, "argparse", "Namespace"):
-        return _simple(vars(value), left)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if not is_secret(f.name)}
-        return [type(value).__qualname__, _simple(fields, left)]
-    if hasattr(value, "dtype") and hasattr(value, "tolist") and type(value).__module__ == "numpy":
-        _count_down(left, getattr(value, "size", 1))
-        return [str(value.dtype), list(getattr(value, "shape", ())), _simple(value.tolist(), left)]
     raise _NotSimpleError
 
 
@@ -337,21 +328,44 @@ def _count_down(left: list[int], parts: int) -> None:
         raise _NotSimpleError
 
 
-_PLAIN = (bool, int, float, str, bytes, dt.date, dt.time, pathlib.PurePath)
+def _fields(value: Any, left: list[int]) -> Any:
+    fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if not is_secret(f.name)}
+    return [type(value).__qualname__, _simple(fields, left)]
+
+
+def _items(value: Mapping[Any, Any], left: list[int]) -> Any:
+    pairs = sorted(value.items(), key=lambda pair: repr(pair[0]))
+    return [[_simple(k, left), _simple(v, left)] for k, v in pairs]
+
+
+def _array(value: Any, left: list[int]) -> Any:
+    _count_down(left, getattr(value, "size", 1))
+    return [str(value.dtype), list(getattr(value, "shape", ())), _simple(value.tolist(), left)]
+
+
+def _is_array(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and hasattr(value, "dtype") and hasattr(value, "tolist")
+
+
+def _of(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+_PLAIN = _of(types.NoneType, bool, int, float, str, bytes, dt.date, dt.time, pathlib.PurePath)
 #: Kinds of values -> their plain data; the first that fits counts.
-_FORMS: tuple[tuple[Any, Callable[[Any, list[int]], Any]], ...] = (
-    (enum.Enum, lambda value, left: [type(value).__qualname__, value.name]),
-    ((complex, dt.timedelta, range, slice), lambda value, left: [type(value).__name__, repr(value)]),
-    (re.Pattern, lambda value, left: ["pattern", value.pattern, value.flags]),
-    ((list, tuple), lambda value, left: [_simple(v, left) for v in value]),
-    (Set, lambda value, left: {canonical(_simple(v, left)) for v in value}),
-    (
-        Mapping,
-        lambda value, left: [
-            [_simple(k, left), _simple(v, left)] for k, v in sorted(value.items(), key=lambda i: repr(i[0]))
-        ],
-    ),
-    (types.SimpleNamespace, lambda value, left: _simple(vars(value), left)),
+_FORMS: tuple[tuple[Callable[[Any], bool], Callable[[Any, list[int]], Any]], ...] = (
+    (_of(enum.Enum), lambda value, left: [type(value).__qualname__, value.name]),
+    (_PLAIN, lambda value, left: value),
+    (_of(complex, dt.timedelta, range, slice), lambda value, left: [type(value).__name__, repr(value)]),
+    (_of(re.Pattern), lambda value, left: ["pattern", value.pattern, value.flags]),
+    (_of(list, tuple), lambda value, left: [_simple(v, left) for v in value]),
+    (_of(Set), lambda value, left: {canonical(_simple(v, left)) for v in value}),
+    (_of(Mapping), _items),
+    (_of(types.SimpleNamespace), lambda value, left: _simple(vars(value), left)),
+    (lambda value: is_a(value, "decimal", "Decimal"), lambda value, left: [type(value).__name__, repr(value)]),
+    (lambda value: is_a(value, "argparse", "Namespace"), lambda value, left: _simple(vars(value), left)),
+    (lambda value: dataclasses.is_dataclass(value) and not isinstance(value, type), _fields),
+    (_is_array, _array),
 )
 
 
@@ -383,17 +397,14 @@ class _Walk:
 
     def visit_root(self, fn: Any) -> None:
         """Take the function apart into code and values."""
-        depth = 0
-        while isinstance(fn, functools.partial) and depth < 20:
-            depth += 1
+        while isinstance(fn, functools.partial):
             for number, value in enumerate(fn.args, 1):
                 self._reach(ROOT, f"argument {number}", value, direct=True)
             for name, value in fn.keywords.items():
                 self._reach(ROOT, name, value, direct=True)
             fn = fn.func
-        for each in {id(f): f for f in (fn, inspect.unwrap(fn) if callable(fn) else fn)}.values():
-            function = getattr(each, "__func__", each)
-            module = getattr(function, "__globals__", {}).get("__name__") or getattr(type(each), "__module__", None)
+        for each in (fn, inspect.unwrap(fn)):
+            module = _module_of(each) or getattr(type(each), "__module__", None)
             if module and module not in ("builtins", "functools"):
                 self._home.add(module)
         self._direct(ROOT, fn)
@@ -463,21 +474,16 @@ class _Walk:
         kind = type(value)
         if kind is types.ModuleType or id(value) in self._seen:
             return
-        is_function = isinstance(value, (types.FunctionType, types.MethodType, functools.partial))
-        if is_function or hasattr(value, "__wrapped__"):
-            inner = inspect.unwrap(value) if callable(value) else value
-            module = getattr(getattr(inner, "__func__", inner), "__globals__", {}).get("__name__")
-            if direct or module in self._home or isinstance(value, functools.partial):
+        if isinstance(value, functools.partial):
+            self._direct(name, value)
+        elif isinstance(value, (types.FunctionType, types.MethodType)) or hasattr(value, "__wrapped__"):
+            if direct or _module_of(inspect.unwrap(value)) in self._home:
                 self._direct(name, value)
         elif isinstance(value, type):
-            if value.__module__ in self._home:
-                self._class(name, value)
-        elif kind.__module__ in self._home and not isinstance(value, enum.Enum):
-            if value_of(value) is not None:
-                self._found.append((owner, name, value))
-            else:
-                self._object(name, value)
-                self._call(f"{name}()", value)
+            self._object(name, value)
+        elif kind.__module__ in self._home and not isinstance(value, enum.Enum) and value_of(value) is None:
+            self._object(name, value)
+            self._call(f"{name}()", value)
         elif len(self._found) < MAX_VALUES:
             self._found.append((owner, name, value))
 
@@ -538,6 +544,11 @@ class _Walk:
             self._reach(name.rpartition(".")[0], name.rpartition(".")[2], value, direct=False)
 
 
+def _module_of(fn: Any) -> str | None:
+    """Return the name of the module in which a function or method was written; None for any other object."""
+    return getattr(getattr(fn, "__func__", fn), "__globals__", {}).get("__name__")
+
+
 def _bound_values(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield the values that a function carries along: of its closure, and the defaults of its parameters."""
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False):
@@ -554,9 +565,9 @@ def _attributes(owner: Any, home: set[str], names: set[str]) -> list[tuple[str, 
     """Return the attributes of an object or a class that the code mentions; all of them if other code may use them."""
     if isinstance(owner, type):
         called = names | {"__init__", "__call__", "__post_init__", "__getattr__"}
-        kinds = [kind for kind in owner.__mro__ if kind.__module__ in home]
-        return [(name, value) for kind in kinds for name, value in vars(kind).items() if name in called]
-    is_all = any(k is not object and k.__module__ not in home for k in type(owner).__mro__)
+        members = chain.from_iterable(vars(kind).items() for kind in owner.__mro__ if kind.__module__ in home)
+        return [member for member in members if member[0] in called]
+    is_all = not home.issuperset(kind.__module__ for kind in type(owner).__mro__[:-1])  # the last one is object
     try:
         held = _held_by(owner)
     except Exception:  # a user's __getattr__
@@ -591,7 +602,7 @@ def code_of(fn: types.FunctionType) -> Code:
     """Return the digests of a function's code."""
     instructions = digest_text(canonical(_instructions(fn.__code__)))
     node = _node_of(fn)
-    tree = "" if node is None else digest_text(_dump(node).encode("utf-8", "surrogatepass"))
+    tree = "" if node is None else digest_text(_dump(node, _LEFT_OUT | {"name"}).encode("utf-8", "surrogatepass"))
     return Code(tree, instructions, _PYTHON)
 
 
@@ -627,12 +638,13 @@ def _changed_in(code: types.CodeType) -> set[str]:
     """Return the names of variables and attributes to which this code assigns, or whose contents it changes."""
     out: set[str] = set()
     found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
+    changes = {"STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_ATTR"}
+    if code.co_name not in ("__init__", "__post_init__", "__new__"):
+        changes.add("STORE_ATTR")
     for at, i in enumerate(found):
-        is_attribute = i.opname == "STORE_ATTR" and code.co_name not in ("__init__", "__post_init__", "__new__")
-        is_free = i.opname == "STORE_DEREF" and i.argval in code.co_freevars
-        if is_attribute or is_free or i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_ATTR"):
+        if i.opname in changes or (i.opname == "STORE_DEREF" and i.argval in code.co_freevars):
             out.add(i.argval)
-        elif i.opname in ("LOAD_ATTR", "LOAD_METHOD") and i.argval in _MUTATORS and at:
+        elif i.opname in ("LOAD_ATTR", "LOAD_METHOD") and i.argval in _MUTATORS:
             out |= _name_loaded(found[at - 1])
         elif i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
             out |= _name_loaded(_container(found, at))
@@ -649,9 +661,7 @@ def _container(found: list[dis.Instruction], at: int) -> dis.Instruction | None:
         except ValueError:
             return None
         if wanted <= 0:
-            while k > 0 and found[k - 1].opname in ("COPY", "SWAP"):
-                k -= 1
-            return found[k - 1] if k > 0 else None
+            return next((b for b in reversed(found[:k]) if b.opname not in ("COPY", "SWAP")), None)
     return None
 
 
@@ -663,49 +673,51 @@ def _name_loaded(i: dis.Instruction | None) -> set[str]:
 # ---- source
 
 
-_FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class _Source(NamedTuple):
-    """A file's functions, outer ones before inner ones, and all code that it gives."""
+    """A file's functions and lambdas, outer ones before inner ones, and all code that it gives."""
 
-    functions: tuple[_FunctionNode, ...]
-    codes: tuple[types.CodeType, ...]
+    functions: list[_FunctionNode]
+    lambdas: list[ast.Lambda]
+    codes: list[types.CodeType]
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(filename: str, source: str) -> _Source | None:
-    """Return what is in a file; None where it doesn't compile."""
+def _parsed(filename: str, source: str) -> _Source:
+    """Return what is in a file; nothing where it doesn't compile."""
     try:
         tree = ast.parse(source)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook's cells
-        codes = tuple(_all_codes(compile(source, filename, "exec", flags=flags, dont_inherit=True)))
+        codes = list(_all_codes(compile(source, filename, "exec", flags=flags, dont_inherit=True)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    return _Source(tuple(node for node in ast.walk(tree) if isinstance(node, _FunctionNode)), codes)
+        return _Source([], [], [])
+    nodes = list(ast.walk(tree))
+    functions = [node for node in nodes if isinstance(node, _FunctionNode)]
+    return _Source(functions, [node for node in nodes if isinstance(node, ast.Lambda)], codes)
 
 
 def _node_of(fn: types.FunctionType) -> ast.AST | None:
     """Return the syntax tree of a function, if the present source compiles to exactly the code that runs."""
     code = fn.__code__
-    source = _source_of(fn)
-    parsed = _parsed(code.co_filename, source) if 0 < len(source) <= MAX_SOURCE_CHARS else None
-    if parsed is None or not any(_is_same(code, c) for c in parsed.codes):
+    parsed = _parsed(code.co_filename, _source_of(fn))
+    if not any(_is_same(code, c) for c in parsed.codes):
         return None
     if code.co_name == "<lambda>":
-        around = [node for node in parsed.functions if isinstance(node, ast.Lambda) and _holds(node, *_lines(code))]
+        around = [node for node in parsed.lambdas if _holds(node, *_lines(code))]
         return around[-1] if around else None  # the innermost one
-    found = [node for node in parsed.functions if not isinstance(node, ast.Lambda) and _begins_at(node, code)]
+    found = [node for node in parsed.functions if _begins_at(node, code)]
     return found[0] if len(found) == 1 else None
 
 
 def _source_of(fn: types.FunctionType) -> str:
-    """Return the present source of the file, or of the notebook's cell, that a function is from; "" without one."""
+    """Return the present source of the file or of the notebook's cell that a function is from; "" if it is too long."""
     filename = fn.__code__.co_filename
-    if filename.startswith("<"):
-        return "".join(linecache.getlines(filename))
-    linecache.checkcache(filename)
-    return "".join(linecache.getlines(filename, fn.__globals__))
+    if not filename.startswith("<"):
+        linecache.checkcache(filename)
+    source = "".join(linecache.getlines(filename, fn.__globals__))
+    return source if len(source) <= MAX_SOURCE_CHARS else ""
 
 
 def _holds(node: ast.Lambda, first: tuple[int, int], last: tuple[int, int]) -> bool:
@@ -715,7 +727,7 @@ def _holds(node: ast.Lambda, first: tuple[int, int], last: tuple[int, int]) -> b
     return (body.lineno, body.col_offset) <= first and last <= end
 
 
-def _begins_at(node: ast.FunctionDef | ast.AsyncFunctionDef, code: types.CodeType) -> bool:
+def _begins_at(node: _FunctionNode, code: types.CodeType) -> bool:
     """Return whether a function has the name and the first line, with its decorators, of some code."""
     line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     return node.name == code.co_name and line == code.co_firstlineno
@@ -723,10 +735,11 @@ def _begins_at(node: ast.FunctionDef | ast.AsyncFunctionDef, code: types.CodeTyp
 
 def _lines(code: types.CodeType) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return where the code begins and ends in its file: (line, column in bytes)."""
-    places = [p for p in code.co_positions() if None not in p and p[3] != 0]  # the first instruction has no width
+    known = [cast("tuple[int, int, int, int]", p) for p in code.co_positions() if None not in p]
+    places = [p for p in known if p[3]]  # the first instruction has no width
     if not places:
         return (code.co_firstlineno, 0), (code.co_firstlineno, 0)
-    return min((p[0] or 0, p[2] or 0) for p in places), max((p[1] or 0, p[3] or 0) for p in places)
+    return min((line, column) for line, _, column, _ in places), max((line, column) for _, line, _, column in places)
 
 
 def _is_same(a: types.CodeType, b: types.CodeType) -> bool:
@@ -749,25 +762,19 @@ def _const(value: Any) -> str:
 _LEFT_OUT = frozenset(("ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"))
 
 
-def _dump(node: Any, *, is_root: bool = True) -> str:
+def _dump(node: Any, left_out: frozenset[str] = _LEFT_OUT) -> str:
     """Return a syntax tree as text: the same in every version of Python that has the same syntax."""
     if isinstance(node, list):
-        return "[" + ",".join(_dump(n, is_root=False) for n in node) + "]"
+        return "[" + ",".join(map(_dump, node)) + "]"
     if not isinstance(node, ast.AST):
         return f"{type(node).__name__}:{node!r}"
-    fields = {k: v for k, v in ast.iter_fields(node) if k not in _LEFT_OUT and v is not None and v != []}
-    if is_root:
-        fields.pop("name", None)
-    if isinstance(node, _WITH_DOCSTRING) and "body" in fields and _is_docstring(fields["body"][0]):
+    fields = {k: v for k, v in ast.iter_fields(node) if k not in left_out and v is not None and v != []}
+    if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = fields["body"][1:]
-    parts = [f"{name}={_dump(value, is_root=False)}" for name, value in fields.items()]
+    parts = [f"{name}={_dump(value)}" for name, value in fields.items()]
     if isinstance(node, ast.Constant) and node.value is None:
         parts.append("None")
     return f"{type(node).__name__}({','.join(parts)})"
 
 
-_WITH_DOCSTRING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+_WITH_DOCSTRING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
