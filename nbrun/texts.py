@@ -252,14 +252,14 @@ def percent_text(share: float) -> str:
     return f"{min(99.9, max(0.1, round(100 * share, 1))):g} %"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number and what it counts.
+def counted(count: int, one: str, more: str = "") -> str:
+    """Return a number and what it counts: `one`, and of other numbers `more`, which is `one` with an s if not given.
 
     Example:
-        >>> counted(1, "saved result"), counted(1200, "error")
-        ('1 saved result', '1,200 errors')
+        >>> counted(1, "saved result"), counted(1200, "error"), counted(2, "task is", "tasks are")
+        ('1 saved result', '1,200 errors', '2 tasks are')
     """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
 def bytes_text(n: int) -> str:

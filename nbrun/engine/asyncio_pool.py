@@ -29,6 +29,7 @@ from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task
 from nbrun.output import Writer, set_writer
 from nbrun.samples import SCALARS
+from nbrun.texts import counted
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 
@@ -287,8 +288,8 @@ class AsyncioPool(SingleThreadPool):
     def notice(self) -> str:
         if not self._lost:
             return ""
-        do = "tasks ignore their cancellation and go" if self._lost > 1 else "task ignores its cancellation and goes"
-        return f"{self._lost:,} {do} on after timeout_s."
+        which = counted(self._lost, "task ignores its cancellation and goes", "tasks ignore their cancellation and go")
+        return f"{which} on after timeout_s."
 
     def _ended(self, slot: Slot, is_quarantined: bool, position: int, done: asyncio.Task[None]) -> None:
         sample_of = self._in_flight.pop(done, None)

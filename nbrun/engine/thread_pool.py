@@ -710,14 +710,12 @@ class TimeoutMonitor:
     def text(self) -> str:
         """Sentences for the user about timed-out tasks, or ""."""
         parts = ["timeout_s is not watched: no thread can be started for it."] if self._is_missing else []
-        if lost := len(self._lost):
-            do = "threads still run tasks" if lost > 1 else "thread still runs a task"
-            parts.append(f"{lost} {do} that took longer than timeout_s.")
+        if self._lost:
+            which = counted(len(self._lost), "thread still runs a task", "threads still run tasks")
+            parts.append(f"{which} that took longer than timeout_s.")
         if self._dropped:
-            were = "results came" if self._dropped > 1 else "result came"
-            parts.append(
-                f"{self._dropped:,} {were} after timeout_s and {'were' if self._dropped > 1 else 'was'} dropped."
-            )
+            were = "was" if self._dropped == 1 else "were"
+            parts.append(f"{counted(self._dropped, 'result')} came after timeout_s and {were} dropped.")
         return " ".join(parts)
 
     def _run(self) -> None:

@@ -21,7 +21,7 @@ from nbrun.model import Progress, RunControls, State, TaskSummary
 from nbrun.results import reader
 from nbrun.session.arguments import CHANGED, Launch, Limits, Redo, read_workers
 from nbrun.session.sample_source import Samples
-from nbrun.session.supervisor import SecondPass, Supervisor
+from nbrun.session.supervisor import Pass, Supervisor
 from nbrun.texts import count_text, counted
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Run:
 
     def __init__(self, launch: Launch, samples: Samples, redo: Redo) -> None:
         self._launch = launch
-        self._supervisor = Supervisor(launch, samples, redo, self._on_end)
+        self._supervisor = Supervisor(launch, Pass(samples, is_first=True), redo, self._on_end)
         self._path, self._tracker, self._arguments = launch.path, launch.tracker, launch.arguments
         self._controls = Controls(self)
         self._lock = threading.RLock()  # protects what follows; only one thread may restart the run
@@ -296,7 +296,7 @@ class Run:
         with self._lock:
             if self._supervisor is not supervisor:  # another thread has restarted it meanwhile
                 return self._supervisor.retry_errors(kind) or 0
-            again = supervisor.second_pass(kind)
+            again = supervisor.next_pass(kind)
             if again.count:
                 self._start_again(again)
             return again.count
@@ -311,7 +311,7 @@ class Run:
         self._wait_for_end(supervisor)
         with self._lock:
             if self._supervisor is supervisor:
-                self._start_again(supervisor.second_pass())
+                self._start_again(supervisor.next_pass())
 
     def _redo_changed(self) -> int:
         """Run tasks again whose results were made with other settings or of samples that have changed; return how many.
@@ -321,17 +321,17 @@ class Run:
 
         def start(run: Run) -> None:
             with run._lock:
-                run._start_again(run._supervisor.second_pass(), Redo(CHANGED))
+                run._start_again(run._supervisor.next_pass(), Redo(CHANGED))
 
         if count := self._supervisor.changed.count:
             self.add_done_callback(start)
         return count
 
-    def _start_again(self, again: SecondPass, redo: Redo = Redo()) -> None:  # noqa: B008 - frozen
+    def _start_again(self, again: Pass, redo: Redo = Redo()) -> None:  # noqa: B008 - frozen
         """Restart the run. The caller holds the lock; the run has ended."""
         before, launch = self._supervisor, self._launch
         launch.limits = launch.limits._replace(workers=before.scheduler.workers)
-        new = Supervisor(launch, again.samples, redo, self._on_end, again)
+        new = Supervisor(launch, again, redo, self._on_end)
         new.scheduler.failure_detector.continue_from(before.scheduler.failure_detector)
         self._saved_before += before.store.saved
         self._show_until = None

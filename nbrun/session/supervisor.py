@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -128,25 +128,23 @@ class ChangedResults:
         if others := {run_id: n for run_id, n in plan.runs.items() if self.changes_since(run_id)}:
             self._add_other_settings(others)
         if other_contexts := sum(n for context, n in plan.contexts.items() if context not in ("", sample.context)):
-            n = self._other_contexts = self._other_contexts + other_contexts
-            are = "is of a sample" if n == 1 else "are of samples"
-            self._report("contexts", f"{counted(n, 'saved result')} {are} whose tests or limits have changed since.")
+            self._other_contexts += other_contexts
+            which = counted(self._other_contexts, "saved result is of a sample", "saved results are of samples")
+            self._report("contexts", f"{which} whose tests or limits have changed since.")
         if plan.retyped:
             self._add_retyped(plan.retyped)
         if plan.changed:
-            n = self._unmatched = self._unmatched + plan.changed
-            have = "has" if n == 1 else "have"
-            what = f"{counted(n, 'saved result')} {have} no item in their sample now; they are kept."
-            self._notices.set("unmatched", what)
+            self._unmatched += plan.changed
+            which = counted(self._unmatched, "saved result has", "saved results have")
+            self._notices.set("unmatched", f"{which} no item in their sample now; they are kept.")
 
     def _add_other_settings(self, others: Mapping[str, int]) -> None:
         """Report results of earlier runs with other settings: how many there are, by run_id."""
-        n = self._other_settings = self._other_settings + sum(others.values())
+        self._other_settings += sum(others.values())
         lines = self.changes_since(max(others, key=lambda run_id: others[run_id]))
         more = f" and {len(lines) - 2:,} more" if len(lines) > 2 else ""
-        were = "was" if n == 1 else "were"
-        what = f"{counted(n, 'saved result')} {were} made with other settings ({'; '.join(lines[:2])}{more})."
-        self._report("settings", what)
+        which = counted(self._other_settings, "saved result was", "saved results were")
+        self._report("settings", f"{which} made with other settings ({'; '.join(lines[:2])}{more}).")
 
     def _report(self, subject: str, text: str) -> None:
         """Report results that `redo="changed"` would make again."""
@@ -173,24 +171,26 @@ class ChangedResults:
 
 
 @dataclass(frozen=True)
-class SecondPass:
-    """What runs when a run is restarted after its end.
+class Pass:
+    """What one start of a run works on: everything, or what is left after an earlier end.
 
     Attributes:
-        samples: the same samples again; or, of a stream, the samples that are still in memory and those not read yet.
-        numbers: sample id -> its number on the tracker, for samples that were read before.
+        samples: all samples; where a stream is restarted, those that are still in memory and those not read yet.
+        numbers: sample id -> its number on the tracker, for samples that were read by an earlier pass.
         count: how many tasks that ended in errors run again.
         failed: ids of samples with such tasks.
         tasks: group -> how many tasks the samples have that were read before.
         only: sample id -> its tasks to run; None to run all that are missing.
+        is_first: nothing has run before.
     """
 
     samples: Samples
-    numbers: Mapping[str, int]
-    count: int
-    failed: Collection[str]
-    tasks: Mapping[str, int]
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    count: int = 0
+    failed: Collection[str] = ()
+    tasks: Mapping[str, int] = field(default_factory=dict)
     only: Mapping[str, Failed] | None = None
+    is_first: bool = False
 
     def failed_of(self, sample_id: str) -> Failed | None:
         """Return which of a sample's tasks run; None for all that are missing."""
@@ -227,32 +227,25 @@ class Supervisor:
 
     Args:
         launch: the arguments of the run.
-        samples: what it works on.
+        work: what it works on.
         redo: saved results to be made again.
         on_end: called once the run has ended, in a thread of this object.
-        again: what runs after a restart; None at the first start.
 
     Raises:
         InputError: fn can't be sent to the executor.
         ResultsInUseError, StorageError, FormatError: the directory can't be opened.
     """
 
-    def __init__(
-        self,
-        launch: Launch,
-        samples: Samples,
-        redo: Redo,
-        on_end: Callable[[], object],
-        again: SecondPass | None = None,
-    ) -> None:
-        self._samples, self._redo, self._on_end, self._second = samples, redo, on_end, again
+    def __init__(self, launch: Launch, work: Pass, redo: Redo, on_end: Callable[[], object]) -> None:
+        samples = self._samples = work.samples
+        self._pass, self._redo, self._on_end = work, redo, on_end
         self._reader, self._tracker, self._output = launch.reader, launch.tracker, launch.output
         self.ended = threading.Event()
         self.halt: RunHaltedError | None = None
         self.notices = Notices(launch.tracker)
         # used by nbrun-feed, and by other threads only after the end
         self._seen: dict[str, int] = {}  # the ids of samples read so far, with their positions
-        self._tasks = Counter[str]() if again is None else Counter(again.tasks)  # read so far, by group
+        self._tasks = Counter(work.tasks)  # read so far, by group
         self._is_list_saved = samples.first_totals == samples.sample_totals
         # protected by the scheduler's lock
         self._more: deque[Samples] = deque()  # samples that were added and not read yet
@@ -283,13 +276,13 @@ class Supervisor:
             ThreadLimitError: the system starts no more threads; the run has ended.
         """
         store = self.store
-        if self._second is not None:
-            self._second.mark(self._tracker)
+        if not self._pass.is_first:
+            self._pass.mark(self._tracker)
             self._tracker.begin_again()
         self.notices.add_problems(store.problems)
         if gone := store.manifest.gone:
-            tasks = "its tasks run" if len(gone) == 1 else "their tasks run"
-            self.notices.add(f"Deleted since the last run: {_first_of(gone)}; {tasks} again.")
+            whose = "its" if len(gone) == 1 else "their"
+            self.notices.add(f"Deleted since the last run: {_first_of(gone)}; {whose} tasks run again.")
         if store.lock_caveat:
             self.notices.add(store.lock_caveat)
         space = store.watch_space(self.notices.add, self._remaining)
@@ -359,11 +352,9 @@ class Supervisor:
                 self._wait_until_fed()
                 self._report_read_error()
                 if count := self.scheduler.all_fed():
-                    were, how = "were", "they run last, one by one"
-                    if count == 1:
-                        were, how = "was", "it runs last and alone"
-                    what = f"{counted(count, 'task')} {were} running when an earlier run died, twice"
-                    self.notices.add(f"{what}; {how}.")
+                    which = counted(count, "task was", "tasks were")
+                    how = "it runs last and alone" if count == 1 else "they run last, one by one"
+                    self.notices.add(f"{which} running when an earlier run died, twice; {how}.")
                 self.scheduler.wait_until_idle()
                 is_over = self._closes()
             self._report_read_error()  # of samples that were added while the last tasks ran
@@ -456,28 +447,23 @@ class Supervisor:
             yield raw
 
     def _feed(self) -> None:
-        if self._second is None:
+        if self._pass.is_first:
             self._tracker.set_totals(self._samples.tasks, self._samples.count)
         ahead = self._feed_ahead()
         for number, raw in enumerate(self._stream(self._samples)):
             if number in ahead:
                 continue
             if not self._is_over(raw, number):
-                sample = self._read_sample(raw, number)
-                if sample.id in self._seen:
-                    raise duplicate(sample.id, self._seen[sample.id], number)
-                self._seen[sample.id] = number
-                self._feed_sample(sample)
+                self._feed_sample(raw, number)
             if not self._is_list_saved:  # only now: the first tasks needn't wait for it
                 self._is_list_saved = True
                 self._note_totals()
             if not self.scheduler.wait_for_room():
                 return
-        if not self._is_left and (self._second is None or self._second.only is None):
+        if not self._is_left and self._pass.only is None:
             self._all_read()
         if unknown := self._redo.unknown(self._seen):
-            more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-            self.notices.add(f"redo: no sample has the id {unknown[0]!r}{more}.")
+            self.notices.add(f"redo: no sample has the id {_first_of(list(map(repr, unknown)))}.")
 
     def _feed_ahead(self) -> set[int]:
         """Feed some samples of a list that have no file yet, where many before them have one. Return their places.
@@ -485,19 +471,17 @@ class Supervisor:
         So workers needn't wait until all finished samples are matched with their files.
         """
         samples, source = self._samples, self._samples.source
-        if self._second is not None or samples.by_id is None or not isinstance(source, (list, tuple)):
+        if not self._pass.is_first or samples.by_id is None or not isinstance(source, (list, tuple)):
+            return set()
+        new = (place for place, sample_id in enumerate(samples.by_id) if self.store.is_new(sample_id))
+        first = next(new, 0)
+        if first < AHEAD_FROM:
             return set()
         ahead: set[int] = set()
         tasks = 0
-        new = (place for place, sample_id in enumerate(samples.by_id) if self.store.is_new(sample_id))
-        for place in islice(new, MAX_AHEAD):
-            if not ahead and place < AHEAD_FROM:
-                break
-            sample = self._read_sample(source[place], place)
-            self._seen[sample.id] = place
+        for place in islice(itertools.chain((first,), new), MAX_AHEAD):
             ahead.add(place)
-            self._feed_sample(sample)
-            tasks += sample.total
+            tasks += self._feed_sample(source[place], place).total
             if tasks >= self.scheduler.target_workers:
                 break
         return ahead
@@ -509,15 +493,12 @@ class Supervisor:
             self._note_totals()
         is_new = False
         for raw in self._stream(more):
-            sample_id = self._reader.read_id(raw, len(self._seen))
-            if sample_id in self._seen:
+            if self._reader.read_id(raw, len(self._seen)) in self._seen:
                 continue
-            sample = self._read_sample(raw, len(self._seen))
-            self._seen[sample.id] = len(self._seen)
             if not is_new and not self._samples.sample_totals.is_known:
                 self._tracker.set_totals(None, None)
             is_new = True
-            self._feed_sample(sample)
+            self._feed_sample(raw, len(self._seen))
             if not self.scheduler.wait_for_room():
                 return
         if is_new and not self._is_left:
@@ -543,8 +524,8 @@ class Supervisor:
             ours, theirs = self._samples.by_id, samples.by_id
             if ours is not None and theirs is not None:
                 if n := sum(ours.get(sample_id, counts) != counts for sample_id, counts in theirs.items()):
-                    have = f"{n:,} {'sample has' if n == 1 else 'samples have'} more or fewer items"
-                    what = f"{have} than this run has read: run this cell again after its end."
+                    which = counted(n, "sample has", "samples have")
+                    what = f"{which} more or fewer items than this run has read: run this cell again after its end."
                     self.notices.set("grown", what)
                 if theirs.keys() <= ours.keys():
                     return True
@@ -564,13 +545,12 @@ class Supervisor:
 
     def _is_over(self, raw: Any, number: int) -> bool:
         """Return whether nothing of a sample runs again."""
-        second = self._second
-        if second is None or self._redo.word == CHANGED:
+        if self._pass.is_first or self._redo.word == CHANGED:
             return False
         sample_id = self._reader.read_id(raw, number)
-        if second.only is not None:
-            return sample_id not in second.only
-        known = second.numbers.get(sample_id)
+        if self._pass.only is not None:
+            return sample_id not in self._pass.only
+        known = self._pass.numbers.get(sample_id)
         return known is not None and self._tracker.is_complete(known)
 
     def retry_errors(self, kind: str | None) -> int | None:
@@ -588,25 +568,24 @@ class Supervisor:
                 self._holds -= 1
                 self.scheduler.idle.notify_all()
 
-    def second_pass(self, kind: str | None = None) -> SecondPass:
+    def next_pass(self, kind: str | None = None) -> Pass:
         """Return what a restart runs: all that is missing, or only errors of one kind. Called after the end."""
         tracker, numbers = self._tracker, self._tracker.numbers()
         failed = self.scheduler.failed_samples()
-        only = None if kind is None else _failed_with(kind, failed)
         source = self._samples.source
         if source is not None:
             stream = with_ids(source)
         else:
             kept = {sample.id: sample.raw for sample in [*map(_sample_of, failed), *self._rest]}
-            rest = () if only is not None else self._samples.stream
-            stream = itertools.chain(kept.values(), rest)
+            stream = itertools.chain(kept.values(), self._samples.stream if kind is None else ())
         samples = replace(self._samples, stream=stream)
-        if only is not None:
+        if kind is not None:
+            only = _failed_with(kind, failed)
             count = sum(len(f.positions) for f in only.values())
-            return SecondPass(samples, numbers, count, (), self._tasks, only)
+            return Pass(samples, numbers, count, (), self._tasks, only)
         ids = numbers if source is not None else [s.work.sample_id for s in failed]
         count = sum(tracker.errors_of(numbers[sample_id]) for sample_id in ids)
-        return SecondPass(samples, numbers, count, ids, self._tasks)
+        return Pass(samples, numbers, count, ids, self._tasks)
 
     def _note_totals(self) -> None:
         """Save how many samples and tasks there are, as far as it is known."""
@@ -629,7 +608,12 @@ class Supervisor:
                 is_to_be_saved = self.scheduler.wait_for_resume()
         return sample
 
-    def _feed_sample(self, sample: Sample) -> None:
+    def _feed_sample(self, raw: Any, number: int) -> Sample:
+        """Read a sample, match it with what is saved of it, and feed its missing tasks to the scheduler."""
+        sample = self._read_sample(raw, number)
+        if sample.id in self._seen:
+            raise duplicate(sample.id, self._seen[sample.id], number)
+        self._seen[sample.id] = number
         rules = RerunRules(
             self._redo.results.get(sample.id, {}),
             self._redo.runs_again(sample.id, lambda run_id, context: self.changed.is_current(sample, run_id, context)),
@@ -637,20 +621,24 @@ class Supervisor:
         )
         plan = self.store.begin(sample, rules, self.scheduler.wait_for_resume)
         self.changed.add(sample, plan)
-        failed = None if self._second is None else self._second.failed_of(sample.id)
-        number = self._count_sample(sample, plan, is_partial=failed is not None)
-        if plan.state is None:
+        failed = self._pass.failed_of(sample.id)
+        place = self._count_sample(sample, plan, is_partial=failed is not None)
+        state = plan.state
+        if state is None:
             self._tracker.sample_done()
-            return
-        plan.state.number = number
+            return sample
+        state.number = place
+        others: Sequence[tuple[int, str]] = ()
         if failed is not None:
-            plan.state.missing = [p for p in plan.state.missing if p in failed.positions]
-            plan.state.quarantined = [p for p in plan.state.quarantined if p in failed.positions]
-        self.scheduler.feed(plan.state, () if failed is None else failed.others)
+            others = failed.others
+            state.missing = [p for p in state.missing if p in failed.positions]
+            state.quarantined = [p for p in state.quarantined if p in failed.positions]
+        self.scheduler.feed(state, others)
+        return sample
 
     def _count_sample(self, sample: Sample, plan: ResumePlan, *, is_partial: bool) -> int:
         """Count a sample's tasks, unless only some of them run again. Return its number on the tracker."""
-        number = None if self._second is None else self._second.numbers.get(sample.id)
+        number = self._pass.numbers.get(sample.id)
         if number is not None:  # it was read before
             if not is_partial:
                 if self._tracker.is_complete(number):
@@ -704,11 +692,11 @@ class Supervisor:
         """Save everything and release the directory."""
         scheduler, store = self.scheduler, self.store
         self.notices.add_problems(store.problems)
-        stopped = scheduler.run_state.is_draining
-        if not stopped and self.halt is None and self._second is None and (n := store.unvisited):
-            are = "samples in the directory are" if n > 1 else "sample in the directory is"
-            self.notices.add(f"{n:,} {are} not among the samples of this run; the results are kept and are loaded.")
-        if stopped and scheduler.flag.is_set:
+        is_whole = self._pass.is_first and self.halt is None and not scheduler.run_state.is_draining
+        if is_whole and (n := store.unvisited):
+            which = counted(n, "sample in the directory is", "samples in the directory are")
+            self.notices.add(f"{which} not among the samples of this run; the results are kept and are loaded.")
+        if scheduler.flag.is_set:
             scheduler.wait_for_workers(TUNING.abandon_after_s)
             store.journal.close_intake()
         clean = self._finish_store()
@@ -718,7 +706,7 @@ class Supervisor:
         self.halt = scheduler.run_state.broken or self.halt
         if self.halt is not None:
             return State.HALTED
-        return State.STOPPED if stopped or scheduler.run_state.is_draining or not clean else State.DONE
+        return State.STOPPED if scheduler.run_state.is_draining or not clean else State.DONE
 
     def _finish_store(self) -> bool:
         """Save everything. Return False if the disk refuses, and the run was stopped instead of resumed."""
