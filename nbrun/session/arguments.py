@@ -48,11 +48,18 @@ def read_path(results: object) -> Path:
     Raises:
         InputError: `results` is no path, or nothing can be written there.
     """
-    if not isinstance(results, (str, os.PathLike)) or not str(results) or "\0" in str(results):
+    path = as_path(results)
+    if path is None:
         raise InputError(f"results={results!r}: give the path of a folder.")
-    path = Path(os.path.abspath(os.path.expanduser(results)))
     check_writable(path)
     return path
+
+
+def as_path(value: object) -> Path | None:
+    """Return the absolute path that a value names; None if it can't name one."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
+        return None
+    return Path(os.path.abspath(os.path.expanduser(value)))
 
 
 def read_workers(workers: object) -> int:
@@ -312,18 +319,17 @@ class Arguments:
     def changes_in_words(self, earlier: Arguments) -> list[str]:
         """Return what differs from those of a live run, a line each."""
         lines = self.settings.changes_in_words(earlier.settings)
-        lines += [f"resources.{line}" for line in changed_values(earlier.resources, self.resources)]
-        lines += [f"groups.{line}" for line in changed_values(earlier.groups, self.groups)]
-        lines += changed_values(
-            {"keep_items": earlier.keep_items, "retry": earlier.retry},
-            {"keep_items": self.keep_items, "retry": self.retry},
-        )
+        lines += changed_values(earlier._compared(), self._compared())
         for name, a, b in (("key", earlier.key, self.key), ("context", earlier.context, self.context)):
             if a is not None and b is not None:
                 lines += [f"{name}=: {line}" for line in b.changes_in_words(a)]
             elif a is not b:
-                lines.append(f"{name}: {'a function' if a else None} → {'a function' if b else None}")
+                lines.append(f"{name}: a function → None" if b is None else f"{name}: None → a function")
         return lines
+
+    def _compared(self) -> dict[str, object]:
+        """Return the arguments that are compared by their values."""
+        return {name: getattr(self, name) for name in ("resources", "groups", "keep_items", "retry")}
 
 
 @dataclass

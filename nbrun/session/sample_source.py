@@ -49,8 +49,8 @@ class Samples:
         """Return these samples and those of `more` that have other ids; the stream stays this one's."""
         count, totals, by_id = None, None, None
         if self.by_id is not None and more.by_id is not None and self.totals is not None:
-            by_id = self.by_id | {i: counts for i, counts in more.by_id.items() if i not in self.by_id}
-            sums = map(sum, zip(*by_id.values(), strict=True)) if by_id else ()
+            by_id = self.by_id | more.by_id | self.by_id  # in this order, and of equal ids the first counts
+            sums = map(sum, zip(*by_id.values(), strict=True))
             totals = dict(zip(more.totals or self.totals, sums, strict=True))
             count = len(by_id)
         source = None
@@ -123,27 +123,32 @@ def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[st
             if len(head) == drawn:
                 break
             reader.read_id(head[-1], drawn)
-        reader.groups = _resolved(groups, head, is_all=False)
+        reader.groups = _resolved(groups, head)
     reader.read(head[0], 0)
     return Samples(itertools.chain(head, stream), count, None, None, None if once else samples)
 
 
-def _resolved(groups: list[str] | dict[str, str], head: Sequence[Mapping[str, Any]], *, is_all: bool) -> dict[str, str]:
+def _resolved(groups: list[str] | dict[str, str], head: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """As resolve_groups. Of a stream only the head is known: a group may be missing there where another is not."""
-    if PlainSample in set(map(type, head)):
-        plain = next(n for n, sample in enumerate(head) if type(sample) is PlainSample)
-        raise SampleError(
-            f"sample {plain} ({head[plain]['id']!r}) is a plain value, which has no groups: leave groups= out.",
-            position=plain,
-        )
+    _refuse_plain(head)
     try:
         return resolve_groups(groups, head)
     except InputError:
         keys = {k for sample in head for k in sample}
-        if is_all or keys.isdisjoint(_possible_keys(groups)):
+        if keys.isdisjoint(_possible_keys(groups)):
             raise
         asked = groups.values() if isinstance(groups, dict) else map(default_key, groups)
         return resolve_groups(groups, [dict.fromkeys([*keys, *asked])])
+
+
+def _refuse_plain(samples: Iterable[Mapping[str, Any]]) -> None:
+    """Raise a SampleError for the first sample that is a plain value, since groups were named."""
+    for number, sample in enumerate(samples):
+        if type(sample) is PlainSample:
+            raise SampleError(
+                f"sample {number} ({sample['id']!r}) is a plain value, which has no groups: leave groups= out.",
+                position=number,
+            )
 
 
 def _possible_keys(groups: list[str] | dict[str, str]) -> set[str]:
@@ -170,20 +175,22 @@ def as_stream(samples: Any) -> Any:
 def _open_list(
     samples: list[Any] | tuple[Any, ...], reader: SampleReader, groups: list[str] | dict[str, str] | None
 ) -> Samples:
+    if not samples:
+        return Samples(iter(()), 0, {}, {}, ())
     if not set(map(type, samples)) <= {dict} and any(map(is_plain, samples)):
         samples = list(with_ids(samples))
     ids = _quick_ids(samples, reader) or _read_ids(samples, reader)
-    if groups is not None and samples:
-        reader.groups = _resolved(groups, samples, is_all=True)
-    if samples:
-        reader.settle_groups(*samples)
-        reader.read_first(samples[0])
-        reader.check_items(samples, TUNING.check_items_s)
+    if groups is not None:
+        _refuse_plain(samples)
+        reader.groups = resolve_groups(groups, samples)
+    reader.settle_groups(*samples)
+    reader.read_first(samples[0])
+    reader.check_items(samples, TUNING.check_items_s)
     counts = _count_tasks(samples, reader)
     if counts is None:
-        return Samples(iter(samples), len(samples), None if samples else {}, None, samples)
-    names = list(reader.groups or {}) or [ITEM_GROUP]
-    totals = dict(zip(names, map(sum, counts), strict=True)) if samples else {}
+        return Samples(iter(samples), len(samples), None, None, samples)
+    names = list(reader.groups or [ITEM_GROUP])
+    totals = dict(zip(names, map(sum, counts), strict=True))
     return Samples(iter(samples), len(samples), totals, dict(zip(ids, zip(*counts, strict=True), strict=True)), samples)
 
 
@@ -247,7 +254,7 @@ def _rows(frame: Any) -> list[dict[str, Any]]:
     """Return a DataFrame's rows as mappings; its index is the id where it has no column of that name."""
     names = [str(c) for c in frame.columns]
     if len(set(names)) < len(names):
-        twice = next(n for i, n in enumerate(names) if n in names[:i])
+        twice = max(names, key=names.count)
         raise InputError(f"samples: the DataFrame has two columns {twice!r}; give each a name of its own.")
     rows = [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
     if "id" not in names:

@@ -523,10 +523,7 @@ class Supervisor:
                 return False
             ours, theirs = self._samples.by_id, samples.by_id
             if ours is not None and theirs is not None:
-                if n := sum(ours.get(sample_id, counts) != counts for sample_id, counts in theirs.items()):
-                    which = counted(n, "sample has", "samples have")
-                    what = f"{which} more or fewer items than this run has read: run this cell again after its end."
-                    self.notices.set("grown", what)
+                self._report_changed_sizes(ours, theirs)
                 if theirs.keys() <= ours.keys():
                     return True
             self._samples = self._samples.with_more(samples)
@@ -540,6 +537,13 @@ class Supervisor:
                     self._is_fed = True
                     raise
         return True
+
+    def _report_changed_sizes(self, ours: Mapping[str, object], theirs: Mapping[str, object]) -> None:
+        """Report samples that are given again with another number of items, which this run doesn't read again."""
+        if n := sum(ours.get(sample_id, counts) != counts for sample_id, counts in theirs.items()):
+            which = counted(n, "sample has", "samples have")
+            what = f"{which} more or fewer items than this run has read: run this cell again after its end."
+            self.notices.set("grown", what)
 
     # ---- started again after the end
 

@@ -22,7 +22,7 @@ from nbrun.progress import ProgressTracker
 from nbrun.results import reader
 from nbrun.results.follow import Follower, complete
 from nbrun.results.format import FOLDER
-from nbrun.session.arguments import check_view
+from nbrun.session.arguments import as_path, check_view
 from nbrun.session.run import show
 from nbrun.storage.lock import holder_of, host_name
 from nbrun.texts import count_text, counted, shorten
@@ -88,9 +88,9 @@ def _read_paths(results: Any) -> list[Path]:
         raise InputError(f"results={results!r:.80}: give the path of a folder, or a list of paths.")
     paths = []
     for one in given:
-        if not isinstance(one, (str, os.PathLike)) or not str(one) or "\0" in str(one):
+        path = as_path(one)
+        if path is None:
             raise InputError(f"results: {one!r:.80} is no path of a folder.")
-        path = Path(os.path.abspath(os.path.expanduser(one)))
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file. Give the folder that a run writes into.")
         paths.append(path)
@@ -223,26 +223,30 @@ class Watch:
         self._set_totals()
         if is_first:
             self._tracker.begin_watching()
-        is_running = any(directory.is_written for directory in self._watched)
-        if is_running:
+        if any(directory.is_written for directory in self._watched):
+            state = State.RUNNING
             self._tracker.resume()
         else:
+            state = State.PAUSED
             self._tracker.pause()
-        odd = [f"{directory.name} {directory.what_is_left()}" for directory in self._watched if directory.is_odd]
-        more = f"; and {counted(len(odd) - NAMED, 'more folder')}" if len(odd) > NAMED else ""
-        message = f"{'; '.join(odd[:NAMED])}{more}." if odd else ""
-        rows = [directory.row() for directory in self._watched]
-        self._seen = _Seen(State.RUNNING if is_running else State.PAUSED, message, rows)
+        self._seen = _Seen(state, self._message(), [directory.row() for directory in self._watched])
         return all(directory.is_done for directory in self._watched)
+
+    def _message(self) -> str:
+        """Return what is left in the directories that need saying; "" if none does."""
+        odd = [f"{directory.name} {directory.what_is_left()}" for directory in self._watched if directory.is_odd]
+        if len(odd) > NAMED:
+            odd[NAMED:] = [f"and {counted(len(odd) - NAMED, 'more folder')}"]
+        return f"{'; '.join(odd)}." if odd else ""
 
     def _take(self, directory: _Directory, changed: Iterable[str]) -> None:
         """Bring the tracker up to date with a directory's samples, those that are new in the order of their ids."""
         for sample_id in sorted(changed):
             now = directory.follower.counts.get(sample_id, SavedCounts())
-            if sample_id in directory.taken:
-                number, before = directory.taken[sample_id]
-            else:
-                number, before = self._tracker.add_sample(self._label(directory, sample_id), 0), SavedCounts()
+            if sample_id not in directory.taken:
+                number = self._tracker.add_sample(self._label(directory, sample_id), 0)
+                directory.taken[sample_id] = _Taken(number, SavedCounts())
+            number, before = directory.taken[sample_id]
             directory.taken[sample_id] = _Taken(number, now)
             self._tracker.replace_counts(number, before, now)
         for note in directory.follower.recent_errors:
@@ -251,11 +255,9 @@ class Watch:
 
     def _label(self, directory: _Directory, sample_id: str) -> str:
         """Return what a sample's row is called: its id, and its folder too if another one has a sample of that id."""
-        label = sample_id
-        if label in self._samples:
-            label = f"{sample_id} ({directory.name})"
-        if label in self._samples:
-            label = f"{sample_id} ({directory.path})"
+        label, *longer = (sample_id, f"{sample_id} ({directory.name})", f"{sample_id} ({directory.path})")
+        while label in self._samples and longer:
+            label = longer.pop(0)
         self._samples[label] = _SampleOf(directory.path, sample_id)
         return label
 
