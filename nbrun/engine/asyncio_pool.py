@@ -7,6 +7,7 @@ its caller wait, which would stop every task in flight. The scheduler's lock pro
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -205,12 +206,12 @@ class AsyncioPool(SingleThreadPool):
             self._quarantined_running += is_quarantined
             self._begin(*taken, is_quarantined)
 
-    def _look_at(self, due: float | None) -> None:
+    def _look_at(self, due: float) -> None:
         """Schedule the next look for when a delayed task is due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if due is not None and self._loop is not None:
+        if due < math.inf and self._loop is not None:
             self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._look)
 
     def _begin(self, sample: SampleWork, positions: list[int], is_quarantined: bool) -> None:
@@ -309,23 +310,20 @@ class AsyncioPool(SingleThreadPool):
 
     def _complete_all(self) -> None:
         """Complete outcomes until the loop has ended: each time all that are queued, sample by sample."""
-        while (outcome := self._outcomes.get()) is not None:
+        while True:
+            outcomes = [self._outcomes.get()]
+            outcomes += [self._outcomes.get_nowait() for _ in range(self._outcomes.qsize())]  # no other thread gets any
             group: dict[SampleWork, CompletedTasks] = {}
-            while outcome is not None:
-                sample, position, record, failure = outcome
+            for sample, position, record, failure in filter(None, outcomes):
                 completed = group.get(sample) or group.setdefault(sample, CompletedTasks(sample, []))
                 if record is not None:
                     completed.records.append(record)
                 elif failure is not None:
                     add_failure(self.scheduler, completed, position, failure)
-                try:
-                    outcome = self._outcomes.get_nowait()
-                except queue.Empty:
-                    break
             for completed in group.values():
                 complete(self.scheduler, completed)
             if self._is_full:
                 with self.scheduler.lock:
                     self._ask()
-            if outcome is None:
+            if outcomes[-1] is None:  # the loop has ended
                 return

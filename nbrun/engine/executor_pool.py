@@ -15,6 +15,7 @@ token is unknown by then.
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
 import queue
 import secrets
@@ -228,13 +229,10 @@ class Dispatcher(SingleThreadPool):
             self.out and (self._lost_workers.quarantined or self._lost_workers.runs_alone)
         )
         with self.scheduler.lock:
-            due = self.scheduler.next_due if self.scheduler.run_state.is_running and may_send else None
-        wait = TUNING.executor_look_s if self.out else None
-        if due is not None:
-            left = max(0.0, due - time.monotonic())
-            wait = left if wait is None else min(wait, left)
+            due = self.scheduler.next_due if self.scheduler.run_state.is_running and may_send else math.inf
+        wait_s = min(TUNING.executor_look_s if self.out else math.inf, max(0.0, due - time.monotonic()))
         try:
-            return self._events.get(timeout=wait)
+            return self._events.get(timeout=wait_s if wait_s < math.inf else None)
         except queue.Empty:
             return None
 
@@ -637,34 +635,24 @@ class WorkerLostError(RuntimeError):
     retriable = False
 
 
-def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[Row], encoder: RemoteEncoder) -> float:
-    """Complete the tasks of a chunk that have a row. Return the duration of the longest, in seconds."""
+def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[Row], encoder: RemoteEncoder) -> None:
+    """Complete the tasks of a chunk that have a row."""
     encode = scheduler.sink.encode
-    completed: CompletedTasks | None = None
-    longest = 0.0
-    for (work, position), row in zip(items, rows, strict=False):
-        if completed is None or work is not completed.sample:
-            if completed is not None:
-                complete(scheduler, completed)
-            completed = CompletedTasks(work, [])
-        if row[0] == DONE:
-            _, data, lossy, verdict, api_used, attempt, started, took = row
-            result = EncodedResult(data, lossy, verdict, api_used)
-            item = work.work.item(position)
-            completed.records.append(encode(work.work, position, item, result, attempt, started, took, worker))
-            longest = took if took > longest else longest
-        elif row[0] != WHOLE:  # that task was given back before
-            started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
-            task = work.work.task(position, scheduler.flag)
-            failure = after_exception(
-                scheduler, work, position, task, exception_of(row, encoder), started, took, worker
-            )
-            if failure is not None:
-                add_failure(scheduler, completed, position, failure)
-            longest = max(longest, took)
-    if completed is not None:
+    for sample, pairs in itertools.groupby(zip(items, rows, strict=False), lambda pair: pair[0][0]):
+        completed, work = CompletedTasks(sample, []), sample.work
+        for (_, position), row in pairs:
+            if row[0] == DONE:
+                _, data, lossy, verdict, api_used, attempt, started, took = row
+                result = EncodedResult(data, lossy, verdict, api_used)
+                item = work.item(position)
+                completed.records.append(encode(work, position, item, result, attempt, started, took, worker))
+            elif row[0] != WHOLE:  # that task was given back before
+                started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
+                task, e = work.task(position, scheduler.flag), exception_of(row, encoder)
+                failure = after_exception(scheduler, sample, position, task, e, started, took, worker)
+                if failure is not None:
+                    add_failure(scheduler, completed, position, failure)
         complete(scheduler, completed)
-    return longest
 
 
 def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from nbrun import output
-from nbrun.engine.worker_pool import as_mapping, format_error, message_of, stack_of
+from nbrun.engine.worker_pool import as_mapping, format_error, is_retriable, message_of, stack_of
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
 from nbrun.model import RemoteEncoder, Retry, Task
 from nbrun.output import RunOutput, TaskOutput, WorkerOutput
@@ -131,11 +131,11 @@ def _run(
             if partial is not None and partial.was_asked:
                 row = (WHOLE,)
             taken = _take_output(printed, task)
-            if taken is not None and row[0] != WHOLE:  # that task runs again and prints it again
-                written.append((len(rows), taken))
             rows.append(row)
-            if row[0] == WHOLE:
+            if row[0] == WHOLE:  # this task runs again, and prints again what it has printed
                 break
+            if taken is not None:
+                written.append((len(rows) - 1, taken))
             if row[0] == DONE:
                 size += len(row[1])
     finally:
@@ -233,11 +233,10 @@ def _sample(shared: bytes) -> Mapping[str, object]:
 
 
 def _error(e: BaseException, never: tuple[type[BaseException], ...], started: float, took: float) -> ErrorRow:
-    retriable = isinstance(e, Exception) and not isinstance(e, never) and bool(getattr(e, "retriable", True))
     kinds = (JudgeUnavailableError, NotSupportedError, JudgeError)
     kind = next((k.__name__ for k in kinds if isinstance(e, k)), "")
     text = "" if kind and e.__cause__ is None else format_error(e)
-    return (ERROR, kind, type(e).__name__, message_of(e), text, retriable, started, took)
+    return (ERROR, kind, type(e).__name__, message_of(e), text, is_retriable(e, never), started, took)
 
 
 def _set_up() -> None:

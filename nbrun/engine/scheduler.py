@@ -164,8 +164,8 @@ class Scheduler:
         return taken
 
     @property
-    def next_due(self) -> float | None:
-        """When the next task that must wait may start; None if none waits. The caller holds the lock."""
+    def next_due(self) -> float:
+        """When the next task that must wait may start; infinity if none waits. The caller holds the lock."""
         queue, due = self.queue, self.queue.next_due
         if not self.gate.is_active:
             return due
@@ -173,7 +173,7 @@ class Scheduler:
         turn = self.gate.next_at(now)
         if queue.ready or (queue.quarantined and turn > now):
             return turn
-        return None if due is None else max(due, turn)
+        return max(due, turn)
 
     def give_back(self, items: list[Item]) -> None:
         """Return tasks that were taken but never started to the front of the queue."""
@@ -690,7 +690,7 @@ class Outlook:
             if not is_held and count < scheduler.target_workers and self._pool.at_work():
                 return ""
             reason, others = (gate.reason, 0) if is_held else queue.most_frequent_reason()
-            due = max(queue.next_due or 0.0, gate.next_at(now) if gate.is_active else now)
+            due = max(queue.next_due if count else now, gate.next_at(now) if gate.is_active else now)
         more = f" and {counted(others, 'other reason')}" if others else ""
         text = f"{f'{count:,} waiting' if count else 'Waiting'}: {_short(reason) or 'no reason given'}{more}"
         return ", ".join(filter(None, [text, _next_text(due - now)]))

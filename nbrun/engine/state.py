@@ -6,6 +6,7 @@ Threads: every method is called with the scheduler's lock held, except where a c
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections import Counter, deque
 from collections.abc import Callable
@@ -82,9 +83,9 @@ class TaskQueue:
         return self.ready + len(self._delayed) + len(self._last)
 
     @property
-    def next_due(self) -> float | None:
-        """When the first delayed task may run (time.monotonic), or None."""
-        return self._delayed[0][0] if self._delayed else None
+    def next_due(self) -> float:
+        """When the first delayed task may run (time.monotonic); infinity if there is none."""
+        return self._delayed[0].due if self._delayed else math.inf
 
     def add(self, sample: SampleWork) -> None:
         """Append a sample."""

@@ -12,6 +12,7 @@ protects everything in `ThreadPool`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -109,7 +110,7 @@ class ThreadPool(WorkerPool):
                 if len(self._workers) - len(self._leaving) > scheduler.target_workers:
                     self._leaving.add(worker)  # else all others would find that there are too many, and end too
                     break
-                due = None
+                due = math.inf
                 if run_state.is_running:
                     if not self._quarantined_running and not self._leaves_it_to_another(worker):
                         if self._fill_batch(worker):
@@ -222,27 +223,25 @@ class ThreadPool(WorkerPool):
             if not self._quarantined_running:
                 self.wake(self.scheduler.queue.ready + self.scheduler.queue.delayed)
 
-    def _wait_for_tasks(self, due: float | None) -> None:
+    def _wait_for_tasks(self, due: float) -> None:
         """Wait until tasks may be taken.
 
         One idle worker wakes when a delayed task is due, and one watches the solo worker; the others just sleep.
         """
-        keeps_time = due is not None and not self._timekeeper
+        keeps_time = due < math.inf and not self._timekeeper
         watches = self._solo is not None and not self._watched
         self._timekeeper |= keeps_time
         self._watched |= watches
-        waits = [max(0.0, due - time.monotonic())] if keeps_time and due is not None else []
-        if watches:
-            waits.append(WATCH_S)
+        wait_s = WATCH_S if watches else math.inf
+        if keeps_time:
+            wait_s = min(wait_s, max(0.0, due - time.monotonic()))
         self._waiting += 1
         try:
-            self._tasks.wait(min(waits, default=None))
+            self._tasks.wait(wait_s if wait_s < math.inf else None)
         finally:
             self._waiting -= 1
-            if keeps_time:
-                self._timekeeper = False
-            if watches:
-                self._watched = False
+            self._timekeeper &= not keeps_time
+            self._watched &= not watches
         if self._solo is not None and self._solo.is_stuck(TUNING.solo_stuck_s):
             self._all_work()
 

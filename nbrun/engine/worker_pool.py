@@ -94,8 +94,8 @@ class TaskSource(Protocol):
         """Return one quarantined task that may start now, or None. The caller holds the lock."""
 
     @property
-    def next_due(self) -> float | None:
-        """When the next task that must wait may start (time.monotonic), or None. The caller holds the lock."""
+    def next_due(self) -> float:
+        """When the next task that must wait may start (time.monotonic), or infinity. The caller holds the lock."""
 
     def give_back(self, items: list[Item]) -> None:
         """Return tasks that were taken but never started to the front of the queue."""
@@ -288,15 +288,20 @@ def after_exception(
 def _tries_again(scheduler: TaskSource, sample: SampleWork, position: int, task: Task, e: BaseException) -> bool:
     """Queue the task for another attempt after an exception, if the policy allows one. Return whether it does."""
     policy = scheduler.retry
-    is_final = not isinstance(e, Exception) or isinstance(e, policy.never) or not getattr(e, "retriable", True)
     retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
-    if not is_final and policy.attempts > 1 and scheduler.waits_out(sample, position, task, retry, e):
+    may_retry = policy.attempts > 1 and is_retriable(e, policy.never)
+    if may_retry and scheduler.waits_out(sample, position, task, retry, e):
         return True
     task._exceptions += 1
-    if is_final or task._exceptions >= policy.attempts:
+    if not may_retry or task._exceptions >= policy.attempts:
         return False
     scheduler.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
     return True
+
+
+def is_retriable(e: BaseException, never: tuple[type[BaseException], ...]) -> bool:
+    """Return whether a task may be tried again after this exception."""
+    return isinstance(e, Exception) and not isinstance(e, never) and bool(getattr(e, "retriable", True))
 
 
 def _used_up(e: Retry, task: Task) -> Retry:
