@@ -225,9 +225,7 @@ class Dispatcher(SingleThreadPool):
 
     def _next(self) -> tuple[str, Future[Any]] | threading.Event | None:
         """Wait for an event: a result, new tasks, a delayed task that is due, or (None) the next stall check."""
-        may_send = self._has_room() and not (
-            self.out and (self._lost_workers.quarantined or self._lost_workers.runs_alone)
-        )
+        may_send = self._has_room()
         with self.scheduler.lock:
             due = self.scheduler.next_due if self.scheduler.run_state.is_running and may_send else math.inf
         wait_s = min(TUNING.executor_look_s if self.out else math.inf, max(0.0, due - time.monotonic()))
@@ -249,6 +247,9 @@ class Dispatcher(SingleThreadPool):
         target_workers = self.scheduler.target_workers
         if self.handle.is_closing:  # the interpreter is exiting
             return False
+        first = next(iter(self.out.values()), None)
+        if first is not None and (self._lost_workers.quarantined or first.is_alone):
+            return False  # a task that lost workers runs with nothing beside it
         per_slot = self._chunk_sizer.chunks_a_slot if (self.handle.width or 0) <= target_workers else 1
         if self.scheduler.gate.is_active:  # what is sent must start at once
             per_slot = 1
@@ -257,10 +258,7 @@ class Dispatcher(SingleThreadPool):
     def _pick(self) -> Chunk | None:
         """Return the next chunk to send, or None if none may be sent now."""
         lost, scheduler = self._lost_workers, self.scheduler
-        if lost.quarantined or lost.runs_alone:
-            if self.out:
-                return None
-            lost.runs_alone = True
+        if lost.quarantined:
             return Chunk([lost.quarantined.popleft()], next(self._numbers), is_alone=True)
         if lost.again:
             return Chunk([lost.again.popleft()], next(self._numbers))
@@ -490,14 +488,12 @@ class LostWorkers:
     Attributes:
         again: tasks to run again, each in a chunk of its own, to find the one that kills its worker.
         quarantined: tasks to run again with nothing else running.
-        runs_alone: one of `quarantined` is in the executor now.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.again: deque[Item] = deque()
         self.quarantined: deque[Item] = deque()
-        self.runs_alone = False
         self._counts: dict[Item, int] = {}
         self._broken = -1  # the generation that broke last
         self._begun: set[int] = set()  # the numbers of that generation's chunks that may have run
@@ -506,16 +502,12 @@ class LostWorkers:
     def forget(self, chunk: Chunk) -> None:
         """Forget the losses of a chunk's tasks: the chunk has come back."""
         self._fruitless = 0
-        if chunk.is_alone:
-            self.runs_alone = False
         if self._counts:
             for item in chunk.items:
                 self._counts.pop(item, None)
 
     def lost(self, chunk: Chunk, e: BaseException) -> None:
         """Requeue or count the tasks of a chunk whose future failed with `e`."""
-        if chunk.is_alone:
-            self.runs_alone = False
         if isinstance(e, ImportError):
             self._dispatcher.scheduler.give_back(chunk.items)
             self._dispatcher.pause(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -316,3 +317,32 @@ def test_an_item_that_cannot_travel_is_an_error_of_its_own(tmp_path: Path) -> No
     run = backend.run(tmp_path / "r", lambda task: {"n": 1}, items, key=lambda item: str(type(item)), keep_items=False)
     assert (run.progress.done, run.progress.errors) == (2, 1)
     assert "pickle" in nbrun.load_results(tmp_path / "r").set_index("index")["error"][1]
+
+
+class RefusesOnce(Executor):
+    """Runs calls at once. It loses the task "killer" three times, and then refuses it, alone by now, once."""
+
+    def __init__(self, tries: Iterator[int]) -> None:
+        self._tries = tries
+
+    def submit(self, call: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if len(args) > 2 and b"killer" in args[2]:
+            tried = next(self._tries)
+            if tried < 3:
+                future.set_exception(BrokenExecutor("the worker was lost"))
+                return future
+            if tried == 3:
+                raise BrokenExecutor("no worker is left")
+        future.set_result(call(*args))
+        return future
+
+
+def test_a_task_that_would_run_alone_and_is_refused_runs_all_the_same(tmp_path: Path) -> None:
+    tries = itertools.count()
+    samples = [{"id": "s", "solutions": ["a", "killer", "b"]}]
+    run = nbrun.start(
+        samples, lambda task: {"n": 1}, tmp_path, workers=1, executor=lambda: RefusesOnce(tries), view=None
+    )
+    assert run.wait(60).done == 3
+    assert next(tries) == 5
