@@ -23,7 +23,7 @@ from pandas.api.types import is_list_like
 
 from nbrun import verdicts
 from nbrun.errors import InputError, hides_own_frames, warn
-from nbrun.frames.loader import Loader, count_samples
+from nbrun.frames.loader import ALL, Loader, count_samples
 from nbrun.frames.rows import ORPHANED, Row, SparseColumnBuilder, column_of
 from nbrun.frames.table import DTYPES, MAYBE_EMPTY, Array, Table, join, sparse_column_of, to_frame
 from nbrun.results.format import FOLDER, JsonValue
@@ -86,7 +86,7 @@ def load_results(
     paths = _paths(results)
     problems: list[Problem] = []
     if options.reads_entries:
-        df = _concatenated([df for path in paths for df in _with_bodies(path, options, problems, None)])
+        df = _concatenated([df for path in paths for df in _with_bodies(path, options, problems, ALL)])
     else:
         df = options.frame(join([_load_table(path, stale, problems) for path in paths])) if paths else _concatenated([])
     _warn_of_problems(df, problems)
@@ -283,7 +283,7 @@ def _strides(path: Results, options: _Options, problems: list[Problem]) -> Itera
 
 
 def _with_bodies(
-    path: Results, options: _Options, problems: list[Problem], stride_bytes: int | None
+    path: Results, options: _Options, problems: list[Problem], stride_bytes: float
 ) -> Iterator[pd.DataFrame]:
     """Yield frames with entries or tests; they are read, never cached."""
     listener = EntryParts(entries=options.entries, items=options.items, tests=options.tests, outputs=options.outputs)
@@ -333,7 +333,7 @@ def _absolute(paths: Iterable[Results]) -> list[str]:
 
 def _load_table(path: Results, stale: bool, problems: list[Problem]) -> Table:
     reading = Loader(path, stale=stale)
-    [(table, rows)] = reading.strides(None)
+    [(table, rows)] = reading.strides()
     problems += reading.problems
     is_in_place = len(rows) == table.n and bool((rows[1:] > rows[:-1]).all())
     return table if is_in_place else table.take(rows)

@@ -14,6 +14,7 @@ parts of the cache are put in place whole, and a part that vanishes counts as mi
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import re
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,8 @@ from nbrun.texts import bytes_text
 from nbrun.tuning import TUNING
 
 Span = tuple[int, int]
+#: As many bytes as there are.
+ALL = math.inf
 
 
 class Loader:
@@ -102,8 +105,8 @@ class Loader:
         """What could not be read until now."""
         return self._reader.problems
 
-    def strides(self, stride_bytes: int | None) -> Iterator[tuple[Table, Array]]:
-        """Yield rows, and the row numbers to show, in order: some samples at a time. None: all rows at once."""
+    def strides(self, stride_bytes: float = ALL) -> Iterator[tuple[Table, Array]]:
+        """Yield rows, and the row numbers to show, in order: samples of about `stride_bytes` at a time."""
         with ExitStack() as stack:
             stack.callback(self._helpers.close)
             now = stack.enter_context(self._reader.open(self._known))
@@ -166,11 +169,10 @@ class Loader:
         kept = self._cache.hits.get(info.name)
         if kept is None:
             return False
-        ident = kept.record["ident"]
-        if info.place is None and (ident is None or ident[:2] != [info.size, info.mtime_ns]):
+        if info.place is None and (kept.record["ident"] or [])[:2] != [info.size, info.mtime_ns]:
             return False  # it was listed again meanwhile, and has changed since it was found in the cache
         match = now.matches.get(info.sample_id) if info.source != NBRUN else None
-        return bool(kept.record.get("match") == (None if match is None else match_digest(match)))
+        return kept.record.get("match") == (match and match_digest(match))
 
     def _read(self, infos: Sequence[FileInfo], now: Snapshot) -> tuple[Table, dict[str, Span]]:
         """Return all rows of files, and where each sample's are. What was not in the cache is put there."""
@@ -235,13 +237,13 @@ class Loader:
             before = _identities(table, spans.get(sample_id, (0, 0)))
             start, damaged = fresh.rows.n, 0
             for s in stored.values():
-                row, seq = before.get(s.identity, (None, -1))
+                row, seq = before.get(s.identity, (_NO_ROW, -1))
                 if s.seq <= seq:
                     continue
-                is_added = fresh.rows.add_exactly(s.group, now.journal.body(s))
-                damaged += not is_added
-                if is_added and row is not None:
+                if fresh.rows.add_exactly(s.group, now.journal.body(s)):
                     dropped.append(row)
+                else:
+                    damaged += 1
             if damaged:
                 self._reader.problems.append(Problem(self._folder, f"has {damaged} damaged entries", sample_id))
             fresh.files.append({"id": sample_id, "source": NBRUN, "n": fresh.rows.n - start})
@@ -267,19 +269,15 @@ def is_integer(sample_id: str) -> bool:
 
 def settings_of_runs(runs: Iterable[RunRecord]) -> dict[str, JsonObject]:
     """Return the `settings=` of each run that had some, by run_id."""
-    out = {}
-    for run in runs:
-        given = run.get("given_settings")
-        if isinstance(given, dict) and given and isinstance(run.get("run_id"), str):
-            out[run["run_id"]] = given
-    return out
+    given = {run["run_id"]: run.get("given_settings") for run in runs if isinstance(run.get("run_id"), str)}
+    return {run_id: settings for run_id, settings in given.items() if isinstance(settings, dict) and settings}
 
 
 def _settings_columns(table: Table, settings: Mapping[str, JsonObject]) -> dict[str, SparseColumn]:
     """Return columns `setting_<key>`: what the run of each row was given."""
     of = table.texts["run_id"]
     out = {}
-    for key in dict.fromkeys(k for given in settings.values() for k in given):
+    for key in dict.fromkeys(chain.from_iterable(settings.values())):
         values = SparseColumnBuilder()
         for number, run_id in enumerate(of.texts):
             value = settings.get(run_id, {}).get(key)
@@ -318,16 +316,16 @@ def _spans(records: Sequence[FileRecord]) -> dict[str, Span]:
     return out
 
 
-def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: int | None) -> Iterator[list[str]]:
+def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: float) -> Iterator[list[str]]:
     some: list[str] = []
     size = 0
     for sample_id in ids:
         some.append(sample_id)
         size += infos[sample_id].size if sample_id in infos else 0
-        if stride_bytes is not None and size >= stride_bytes:
+        if size >= stride_bytes:
             yield some
             some, size = [], 0
-    if some or stride_bytes is None:
+    if some or stride_bytes == ALL:
         yield some
 
 
@@ -337,6 +335,8 @@ def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: int | None) -
 SUFFIX = ".rows"
 #: With more parts, or more outdated rows than current ones, the whole cache is rewritten.
 MAX_PARTS = 12
+#: The number of no row.
+_NO_ROW = -1
 #: How coarse a file system's clock without fractions of a second may be, in ns (NFS: some of them).
 COARSE_NS = 2_000_000_000
 
@@ -386,11 +386,8 @@ class RowCache:
 
     def _is_ours(self) -> bool:
         """Return whether the folder is, or may be created, inside the results directory and not behind a link."""
-        inner = self.folder.parent
-        is_absent = not os.path.lexists(self.folder) and (
-            not os.path.lexists(inner) or plain_files.is_real_folder(inner)
-        )
-        return is_absent or (plain_files.is_real_folder(inner) and plain_files.is_real_folder(self.folder))
+        folders = (self.folder.parent, self.folder)
+        return all(plain_files.is_real_folder(folder) for folder in folders if os.path.lexists(folder))
 
     def _open(self) -> None:
         try:
@@ -518,7 +515,7 @@ class ProgressLine:
             done, total = self._read, max(self.total, 1)
         if due:
             share = min(1.0, done / total)
-            bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
+            bar = f"{'█' * int(share * 20):░<20}"
             print(
                 f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}", end="", file=sys.stderr, flush=True
             )
@@ -560,7 +557,7 @@ def count_samples(results: str | os.PathLike[str]) -> SampleCounts:
         InputError: there is no such folder.
     """
     loader = Loader(results)
-    [(table, rows)] = loader.strides(None)
+    [(table, rows)] = loader.strides()
     done, errors = _counted(table, rows)
     totals = Reader(results).totals()
     counted = list(with_totals(_views(loader, Path(results).expanduser(), done, errors), totals))

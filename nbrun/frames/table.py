@@ -5,15 +5,17 @@ Pure functions and values. Any thread.
 
 from __future__ import annotations
 
+import builtins
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES
 from nbrun.frames.rows import EXACT, NUMBERS, ORPHANED, TEXTS, Bytes, FileRecord, Pack, Settled, as_json, column_of
 from nbrun.results.values import decode, load
@@ -63,9 +65,7 @@ class Table:
         for name, e in self.extras.items():
             a, b = np.searchsorted(e.rows, (start, stop))
             extras[name] = SparseColumn(e.kind, e.rows[a:b] - start, e.values[a:b], e.texts)
-        numbers = {name: values[start:stop] for name, values in self.numbers.items()}
-        texts = {name: DictionaryArray(of.codes[start:stop], of.texts) for name, of in self.texts.items()}
-        return Table(stop - start, numbers, texts, self.keys[start:stop], extras, self.integer_ids)
+        return self._of_rows(builtins.slice(start, stop), stop - start, extras)
 
     def take(self, rows: Array) -> Table:
         """Return the rows of these numbers, in their order."""
@@ -77,14 +77,12 @@ class Table:
             kept = now >= 0
             order = np.argsort(now[kept], kind="stable")
             extras[name] = SparseColumn(e.kind, now[kept][order], e.values[kept][order], e.texts)
-        return Table(
-            len(rows),
-            {k: v[rows] for k, v in self.numbers.items()},
-            {k: DictionaryArray(c.codes[rows], c.texts) for k, c in self.texts.items()},
-            self.keys[rows],
-            extras,
-            self.integer_ids,
-        )
+        return self._of_rows(rows, len(rows), extras)
+
+    def _of_rows(self, rows: Array | builtins.slice, n: int, extras: dict[str, SparseColumn]) -> Table:
+        numbers = {name: values[rows] for name, values in self.numbers.items()}
+        texts = {name: DictionaryArray(of.codes[rows], of.texts) for name, of in self.texts.items()}
+        return Table(n, numbers, texts, self.keys[rows], extras, self.integer_ids)
 
     def add_columns(self, columns: dict[str, SparseColumn]) -> None:
         """Add columns. Keys of results that have the same names become `result_<key>`."""
@@ -131,9 +129,8 @@ def pack_of(t: Table, files: list[FileRecord]) -> Pack:
         if texts:  # only those that occur: a slice of a part shares its texts
             used = np.zeros(len(texts), bool)
             used[values] = True
-            if not used.all():
-                values = (np.cumsum(used, dtype="<i4") - 1)[values]
-                texts = [text for text, is_used in zip(texts, used.tolist(), strict=True) if is_used]
+            values = (np.cumsum(used, dtype="<i4") - 1)[values]
+            texts = list(compress(texts, used.tolist()))
         extras[name] = Settled(e.kind, e.rows.astype("<i4").tobytes(), values.astype(_CODES[e.kind]).tobytes(), texts)
     return Pack(t.n, files, arrays, {name: t.texts[name].texts for name in TEXTS}, extras)
 
@@ -192,10 +189,10 @@ def _join_extra(parts: Sequence[SparseColumn]) -> SparseColumn:
 
 
 def _common_kind(parts: Sequence[SparseColumn]) -> str:
-    kinds = {e.kind for e in parts} - {"n"}
+    kinds = {e.kind for e in parts} - {"n"} or {"n"}
     if kinds == {"q", "d"} and not any(map(_is_inexact, parts)):
         return "d"
-    return kinds.pop() if len(kinds) == 1 else "j" if kinds else "n"
+    return kinds.pop() if len(kinds) == 1 else "j"
 
 
 def _is_inexact(e: SparseColumn) -> bool:
@@ -220,21 +217,21 @@ def in_order(t: Table, *, stale: bool) -> Array:
     kept: Array | slice = slice(None)
     if not stale and (index == ORPHANED).any():
         kept = np.flatnonzero(index != ORPHANED)
-    ranks = []
-    for name in ("sample_id", "group"):
-        of = t.texts[name]
-        ranked: list[str] | list[int] = of.texts
-        if name == "sample_id" and t.integer_ids:
-            ranked = list(map(int, of.texts))
-        order = sorted(range(len(ranked)), key=lambda i: (name == "group" and ranked[i] != "solution", ranked[i]))
-        rank = np.empty(len(order) + 1, np.int32)
-        rank[order] = np.arange(len(order))
-        ranks.append(rank[of.codes[kept]])
     last = index[kept]
     if (last < 0).any():
         last = np.where(last < 0, np.iinfo(np.int64).max, last)
+    group = _ranks(t.texts["group"], kept, lambda text: (text != "solution", text))
+    sample = _ranks(t.texts["sample_id"], kept, int if t.integer_ids else str)
     rows = np.arange(t.n)[kept]
-    return rows if _is_sorted(last, ranks[1], ranks[0]) else rows[np.lexsort((last, ranks[1], ranks[0]))]
+    return rows if _is_sorted(last, group, sample) else rows[np.lexsort((last, group, sample))]
+
+
+def _ranks(of: DictionaryArray, kept: Array | slice, key: Callable[[str], Any]) -> Array:
+    """Return the place of each row's text among the texts in the order of `key`."""
+    order = sorted(range(len(of.texts)), key=lambda i: key(of.texts[i]))
+    rank = np.empty(len(order) + 1, np.int32)
+    rank[order] = np.arange(len(order))
+    return rank[of.codes[kept]]
 
 
 def _is_sorted(last: Array, group: Array, sample: Array) -> bool:
@@ -305,7 +302,7 @@ def _column(t: Table, name: str) -> Any:
     if name in t.texts:
         of = t.texts[name]
         if name == "sample_id" and t.integer_ids:
-            ids = np.array([int(text) for text in of.texts], np.int64)
+            ids = np.array(list(map(int, of.texts)), np.int64)
             return pd.arrays.IntegerArray(ids[of.codes], np.zeros(t.n, bool))
         return np.array([*of.texts, None], object)[of.codes] if DTYPES[name] == "object" else _category(of)
     return _numbers(t.numbers[name], DTYPES[name])
@@ -325,10 +322,13 @@ def _numbers(values: Array, dtype: str) -> Any:
     return pd.arrays.IntegerArray(np.where(values < 0, 0, values).astype(np.int64), values < 0)
 
 
+_SIDES = {True: 1, False: 0, None: -1}
+
+
 def _as_expected(t: Table) -> Any:
     """Return whether each judged solution was accepted exactly if it is a correct one; NA in other groups."""
     groups = t.texts["group"]
-    sides = np.array([1 if g == "solution" else 0 if g.startswith("incorrect_") else -1 for g in groups.texts] + [-1])
+    sides = np.array([_SIDES[verdicts.expected(group)] for group in groups.texts] + [-1])
     side, accepted = sides[groups.codes], t.numbers["accepted"]
     return pd.arrays.BooleanArray(accepted == side, (accepted < 0) | (side < 0))
 
@@ -340,7 +340,7 @@ def _category(of: DictionaryArray) -> pd.Categorical:
         codes = np.broadcast_to(np.int8(len(used) - 1), len(of.codes)).copy()
         return pd.Categorical.from_codes(codes, pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
     used = np.flatnonzero(np.bincount(of.codes + 1, minlength=len(of.texts) + 1)[1:]).tolist()
-    used.sort(key=lambda i: of.texts[i])
+    used.sort(key=of.texts.__getitem__)
     new: np.ndarray[Any, np.dtype[np.integer[Any]]]
     new = np.full(len(of.texts) + 1, -1, np.int8 if len(used) < 128 else np.int32)  # the last is for code -1
     new[used] = np.arange(len(used))
