@@ -198,15 +198,15 @@ def confusion(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         if n:
             dark = np.log(n / 0.5) / np.log(top * 4) > 0.6
             ax.text(j, i, f"{int(n):,}", ha="center", va="center", color="white" if dark else "black")
-    columns = list(table.columns)
-    same = [(i, columns.index(name)) for i, name in enumerate(table.index) if name in columns]
+    place = table.columns.get_indexer(table.index)
+    same = [(i, int(j)) for i, j in enumerate(place) if j >= 0]
     for i, j in same:
         ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.5))
-    ax.set_xticks(range(counts.shape[1]), [short(c) for c in table.columns], rotation=35, ha="right")
-    ax.set_yticks(range(counts.shape[0]), [short(c) for c in table.index])
+    ax.set_xticks(range(counts.shape[1]), list(map(short, table.columns)), rotation=35, ha="right")
+    ax.set_yticks(range(counts.shape[0]), list(map(short, table.index)))
     ax.set_xlabel(short(table.columns.name or "second run"))
     ax.set_ylabel(short(table.index.name or "first run"))
-    flipped = int(counts.sum() - sum(counts[place] for place in same))
+    flipped = int(counts.sum() - sum(map(counts.__getitem__, same)))
     ax.set_title(f"{flipped:,} of {int(counts.sum()):,} differ")
     return ax
 
@@ -218,10 +218,9 @@ def _verdict_codes(df: pd.DataFrame) -> tuple[Any, list[str], list[str]]:
     names = np.where(verdict.isna().to_numpy(bool), "no verdict", names)
     names = np.where((df["status"] == "error").to_numpy(bool), "error", names)
     palette = {**COLORS, "error": ERROR, "other verdict": OTHER, "no verdict": OTHER}
-    present = set(names.tolist())
+    present = {*names.tolist()}
     used = [n for n in palette if n in present]
-    number = {n: i for i, n in enumerate(used)}
-    return np.array([number[n] for n in names.tolist()], np.int64), used, [palette[n] for n in used]
+    return pd.Index(used).get_indexer(pd.Index(names)), used, list(map(palette.__getitem__, used))
 
 
 def _sample_order(df: pd.DataFrame, sort: bool) -> list[Any]:
@@ -235,7 +234,7 @@ def _sample_order(df: pd.DataFrame, sort: bool) -> list[Any]:
 def _sample_ticks(ax: Axes, samples: Sequence[Any]) -> None:
     """Name the samples on the x axis while they can be read, else number them."""
     if len(samples) <= MAX_LABELS:
-        ax.set_xticks(range(len(samples)), [short(s) for s in samples], rotation=45, ha="right", fontsize=8)
+        ax.set_xticks(range(len(samples)), list(map(short, samples)), rotation=45, ha="right", fontsize=8)
         return
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 

@@ -43,8 +43,12 @@ class Status:
     problems: int
     is_total_known: bool = True
 
+    @property
+    def _at_least(self) -> str:
+        return "" if self.is_total_known else "at least "
+
     def __repr__(self) -> str:
-        at_least = "" if self.is_total_known else "at least "
+        at_least = self._at_least
         words = [f"{self.done:,} of {at_least}{self.total:,} tasks done", counted(self.errors, "error")]
         words.append(f"{self.samples_complete:,} of {at_least}{self.samples:,} samples complete")
         if self.problems:
@@ -53,7 +57,7 @@ class Status:
 
     def _repr_html_(self) -> str:
         """A small table for a notebook."""
-        at_least = "" if self.is_total_known else "at least "
+        at_least = self._at_least
         share = f"{self.done / self.total:.1%}" if self.total else "–"
         rows = [
             ("Tasks done", f"{self.done:,} of {at_least}{self.total:,} ({share})"),
@@ -84,11 +88,11 @@ def status(results: str | os.PathLike[str]) -> Status:
         done += sum(view.completed.values())
         errors += view.errors
         total += sum(view.totals.values())
-    is_known = totals is None or totals.is_known
-    if totals is not None:
-        samples = max(samples, totals.samples or 0)
-        total = max(total, sum((totals.tasks or {}).values()))
-    return Status(samples, complete, done, errors, total, len(reader.problems), is_known)
+    problems = len(reader.problems)
+    if totals is None:
+        return Status(samples, complete, done, errors, total, problems)
+    samples, total = max(samples, totals.samples or 0), max(total, sum((totals.tasks or {}).values()))
+    return Status(samples, complete, done, errors, total, problems, totals.is_known)
 
 
 # ---- show

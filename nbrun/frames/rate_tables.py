@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from math import comb
 from typing import Any
 
@@ -101,16 +101,16 @@ def rates(
     else:
         names = _read_by(by, ())
         df, paths = load_results(df_or_results), df_or_results
-    lacking(df, (*names, *NEEDED, *(("sample_id",) if average == "macro" else ())), "rates")
+    lacking(df, (*names, *NEEDED, *["sample_id"] * (average == "macro")), "rates")
     _refuse_unjudged(df)
     marks = _marks(df, positive)
     counts = _count(df, marks, names)
-    remaining = None if paths is None else _remaining(paths, names)
-    if remaining is not None and isinstance(remaining.tasks, pd.Series):  # samples without any result get rows, too
+    remaining = _Remaining(None) if paths is None else _remaining(paths, names)
+    if isinstance(remaining.tasks, pd.Series):  # samples without any result get rows, too
         todo = remaining.tasks.index[remaining.tasks > 0]
         counts = counts.reindex(counts.index.union(todo), fill_value=0).rename_axis(names)
     columns = _by_sample(df, marks, names, counts) if average == "macro" else _pooled(counts)
-    columns |= {column: counts[column].astype("Int64") for column in COUNTS}
+    columns |= dict(counts[list(COUNTS)].astype("Int64"))
     columns["n_missing"], columns["is_partial"] = _missing(counts["failed"].to_numpy(), counts.index, remaining)
     return _in_rows(pd.DataFrame(columns, index=counts.index), df, names)
 
@@ -142,7 +142,8 @@ def unexpected(df_or_results: pd.DataFrame | Paths, *, positive: str = "solution
 
 def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
     """Return the columns to group by. Raise an InputError where they are neither names nor among `columns`."""
-    names = [by] if isinstance(by, str) else [] if by is None else list(by) if isinstance(by, Iterable) else [by]
+    several = isinstance(by, Iterable) and not isinstance(by, str)
+    names = list(by) if several else [by] * (by is not None)
     if not all(isinstance(name, str) or (isinstance(name, Hashable) and name in columns) for name in names):
         raise InputError(
             f'by={by!r}: give a column\'s name, such as "language", several in a list, or None for one row over all.'
@@ -175,7 +176,7 @@ def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:
     """Raise a TypeError that names the columns which the frame lacks."""
     missing = [c for c in dict.fromkeys(needed) if c not in df.columns]
     if missing:
-        s = "s" if len(missing) > 1 else ""
+        s = "s" * (len(missing) > 1)
         raise TypeError(f"{who}: the frame lacks the column{s} {', '.join(missing)}; give one that load_results made.")
 
 
@@ -185,7 +186,7 @@ def where(column: pd.Series[Any], wanted: Callable[[str], bool]) -> Array:
         codes, texts = column.cat.codes.to_numpy(), column.cat.categories
     else:
         codes, texts = pd.factorize(column)
-    hits = np.array([wanted(str(text)) for text in texts] + [False])  # the last is for code -1
+    hits = np.array([*map(wanted, map(str, texts)), False])  # the last is for code -1
     return np.asarray(hits[codes])
 
 
@@ -254,9 +255,8 @@ def _count(df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str]) -
     except TypeError as e:
         raise InputError(f"by={list(names)!r}: {e}. Group by columns of plain values.") from None
     keys = groups.size().index.to_frame(index=False)
-    for name in names:
-        if isinstance(keys[name].dtype, pd.CategoricalDtype):  # so that indices of other frames compare with it
-            keys[name] = keys[name].astype("object")
+    for name in keys.select_dtypes("category"):  # so that indices of other frames compare with it
+        keys[name] = keys[name].astype("object")
     sums = {column: np.bincount(number[mark], minlength=len(keys)) for column, mark in marks.items()}
     index = pd.Index(keys[names[0]]) if len(names) == 1 else pd.MultiIndex.from_frame(keys)
     return pd.DataFrame(sums, index=index)
@@ -266,7 +266,7 @@ def _in_rows(table: pd.DataFrame, df: pd.DataFrame, names: Sequence[str]) -> pd.
     """Return a table with what it is grouped by as columns, which are categorical where they are so in `df`."""
     if not names:
         return table
-    categories = [name for name in names if isinstance(df[name].dtype, pd.CategoricalDtype)]
+    categories = df[list(names)].select_dtypes("category")
     return table.reset_index().astype(dict.fromkeys(categories, "category"))
 
 
@@ -323,26 +323,27 @@ class _Remaining:
     """What isn't done.
 
     Attributes:
-        tasks: how many, by the names asked for; or in all, where those names don't distinguish them.
+        tasks: how many, by the names asked for; or in all, where those names don't distinguish them; None of a frame,
+            which doesn't say.
         is_open: a run has not counted its samples to their end, so that there may be more.
     """
 
-    tasks: pd.Series[Any] | int
-    is_open: bool
+    tasks: pd.Series[Any] | int | None
+    is_open: bool = False
 
 
 def _remaining(results: Paths, names: Sequence[str]) -> _Remaining:
     """Count the tasks that aren't done, those of samples that were never begun among them."""
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
     counts = [count_samples(path) for path in paths]  # what can't be read, load_results has reported
-    rows = [row for found in counts for row in _left(found)]
-    is_open = any(found.totals is not None and not found.totals.is_known for found in counts)
+    is_open = not all(found.totals is None or found.totals.is_known for found in counts)
+    rows = list(chain.from_iterable(map(_left, counts)))
     table = pd.DataFrame(rows, columns=["sample_id", "group", "left"]).astype({"left": "int64"})
     if counts and all(found.integer_ids for found in counts):
         table["sample_id"] = table["sample_id"].map(int, na_action="ignore").astype("Int64")
-    if not names or not {*names} <= {"sample_id", "group"}:
-        return _Remaining(int(table["left"].sum()), is_open)
-    return _Remaining(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
+    if names and {"sample_id", "group"}.issuperset(names):
+        return _Remaining(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
+    return _Remaining(int(table["left"].sum()), is_open)
 
 
 def _left(found: SampleCounts) -> Iterator[tuple[str | None, str, int]]:
@@ -352,18 +353,17 @@ def _left(found: SampleCounts) -> Iterator[tuple[str | None, str, int]]:
         for group, total in view.totals.items():
             known[group] += total
             yield view.sample_id, group, max(0, total - view.completed.get(group, 0))
-    tasks = None if found.totals is None else found.totals.tasks
-    for group, n in (tasks or {}).items():
-        if n > known[group]:
-            yield None, group, n - known[group]
+    tasks = found.totals and found.totals.tasks
+    for group, n in (Counter(tasks or {}) - known).items():
+        yield None, group, n
 
 
-def _missing(failed: Any, index: pd.Index[Any], missing_tasks: _Remaining | None) -> tuple[Any, Any]:
+def _missing(failed: Any, index: pd.Index[Any], remaining: _Remaining) -> tuple[Any, Any]:
     """Columns n_missing and is_partial. An error is not missing, but the next run tries it again."""
     unknown = np.ones(len(index), bool)
-    if missing_tasks is None:
+    left, is_whole = remaining.tasks, len(index) == 1 and index.names == [None]
+    if left is None:
         return _whole(failed, unknown), pd.arrays.BooleanArray(~unknown, unknown)
-    left, is_whole = missing_tasks.tasks, len(index) == 1 and index.names == [None]
     if isinstance(left, pd.Series):
         todo = left.reindex(index, fill_value=0).to_numpy(np.int64)
     elif is_whole:
@@ -373,7 +373,7 @@ def _missing(failed: Any, index: pd.Index[Any], missing_tasks: _Remaining | None
     else:  # it is not known which of these rows the missing tasks will belong to
         return _whole(failed, unknown), pd.arrays.BooleanArray(failed > 0, failed == 0)
     missing = np.maximum(todo - failed, 0)
-    is_partial = (missing > 0) | (failed > 0) | (is_whole and missing_tasks.is_open)
+    is_partial = (missing > 0) | (failed > 0) | (is_whole and remaining.is_open)
     return _whole(missing, ~unknown), pd.arrays.BooleanArray(is_partial, ~unknown)
 
 
@@ -468,8 +468,9 @@ def confusion(runs: Mapping[str, Results], *, group: str | None = None) -> pd.Da
     first, second = (np.where(c == -1, len(a.verdicts), np.where(c == -2, len(a.verdicts) + 1, c)) for c in codes.T)
     counts = np.bincount(first * len(labels) + second, minlength=len(labels) ** 2).reshape(len(labels), -1)
     table = pd.DataFrame(counts, labels, labels).rename_axis(index=a.names[0], columns=a.names[1])
-    used = [x for i, x in enumerate(labels) if counts[i].any() or counts[:, i].any()]
-    return table.loc[used, used]
+    used: Any = counts.any(axis=0) | counts.any(axis=1)
+    shown: pd.DataFrame = table.loc[used, used]
+    return shown
 
 
 def mcnemar(runs: Mapping[str, Results], *, positive: str = "solution") -> pd.DataFrame:
