@@ -13,8 +13,9 @@ const STATES = {
 const WATCH_STATES = { ...STATES, paused: ["‖", "No run at work"], stopped: ["■", "No longer watched"] };
 const LIVE = ["running", "paused", "draining"];
 const ANSWER_SHOWN_MS = 10_000;
-const NARROW_PX = 560; // below it a row of a table has two lines
-const NARROW_TASKS_PX = 760; // tasks have more columns than samples
+// Of the panel with its border and padding, since that is narrower in a narrow panel.
+const NARROW_PX = 590; // below it a row of a table has two lines
+const NARROW_TASKS_PX = 790; // tasks have more columns than samples
 
 class View {
   constructor(model, store, el) {
@@ -37,7 +38,7 @@ class View {
     this.listener = (what) => this.onChange(what);
     store.views.add(this.listener);
     this.clock = setInterval(() => document.hidden || this.drawTimes(), 1000);
-    this.sizes = new ResizeObserver(([{ contentRect }]) => this.fit(contentRect.width));
+    this.sizes = new ResizeObserver(() => this.fit(this.root.offsetWidth));
     this.sizes.observe(this.root);
     this.drawAll();
   }

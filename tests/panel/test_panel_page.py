@@ -340,6 +340,22 @@ def test_nothing_moves_when_there_is_something_to_say(width: int, theme: str, sh
     assert panel.page.evaluate("(p => p.scrollWidth <= p.clientWidth)(document.querySelector('.nbrun-panel'))")
 
 
+def test_at_no_width_does_the_layout_go_back_and_forth(show: Any) -> None:
+    panel = show(judged())
+    changes = panel.page.evaluate(
+        """async () => {
+            const root = document.querySelector('.nbrun-panel'), frame = () => new Promise(requestAnimationFrame);
+            let changes = 0;
+            new MutationObserver((seen) => (changes += seen.length)).observe(root, {attributeFilter: ['class']});
+            for (let width = 540; width < 620; width += 2) {
+                root.parentElement.style.width = `${width}px`;
+                for (let i = 0; i < 6; i++) await frame();
+            }
+            return changes; }"""
+    )
+    assert changes == 2, "to two lines a row, and back to one"
+
+
 # ---- what people do
 
 
