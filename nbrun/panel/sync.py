@@ -40,7 +40,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Progress, RunControls, State
 from nbrun.panel.actions import enabled_actions
-from nbrun.progress import eta_text, load_call, quality_texts
+from nbrun.progress import end_advice, eta_text, load_call, quality_texts
 from nbrun.texts import bytes_text, count_text, rate_text, shorten, without_surrogates
 from nbrun.threads import start_daemon
 from nbrun.verdicts import judged
@@ -232,6 +232,13 @@ def head_of(progress: Progress) -> dict[str, object]:
         "next": without_surrogates(load_call(progress)),
         "end": without_surrogates(_end(progress)) if progress.ended else "",
     }
+
+
+def saved_head(progress: Progress) -> dict[str, object]:
+    """Return the head as a page without a kernel shows it: it doesn't advise to press what can't be pressed there."""
+    advice = f"{end_advice(progress)} {load_call(progress)} loads the results.".strip()
+    end = {"end": without_surrogates(advice)} if progress.ended else {}
+    return head_of(progress) | {"elapsed": round(progress.elapsed_s, 1), **end}
 
 
 _AFTER_ERRORS = "Retry errors, or run.retry_errors(), runs the tasks again that ended in errors."

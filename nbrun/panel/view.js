@@ -281,6 +281,7 @@ class View {
   drawQuality() {
     const { head } = this.store;
     this.unexpected.hidden = !head.unexpected;
+    this.unexpected.disabled = !this.store.hasMessages; // a saved page knows no samples
     setText(this.unexpected, `${UNEXPECTED} ${number(head.unexpected)} unexpected`);
     setAttribute(this.unexpected, "aria-pressed", this.samples.state === "unexpected");
     setText(this.rates, head.quality.join(" · "));

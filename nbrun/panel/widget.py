@@ -26,7 +26,7 @@ from nbrun.errors import ThreadLimitError
 from nbrun.model import Progress, RunControls, TaskSummary
 from nbrun.panel import mime_bundle
 from nbrun.panel.actions import ACTIONS, ViewMessage, actions_script
-from nbrun.panel.sync import Columns, Message, Updater, head_of, make_message, sendable
+from nbrun.panel.sync import Columns, Message, Updater, make_message, saved_head, sendable
 from nbrun.texts import without_surrogates
 from nbrun.threads import start_daemon
 
@@ -71,7 +71,7 @@ class Panel(anywidget.AnyWidget):
         self._updater.wake()
 
     def __repr__(self) -> str:
-        return "The live panel of an nbrun run."  # viewers without widgets show it beside the static form
+        return "The live panel is not shown here. Its last saved state:"  # viewers show the static form after it
 
     def wake(self) -> None:
         """Show the run again after it has ended and was restarted. Any thread may call it; it returns immediately."""
@@ -98,7 +98,7 @@ class Panel(anywidget.AnyWidget):
         self.send(message.content, message.buffers or None)
 
     def _rewrite(self, progress: Progress) -> None:
-        self.last = json.dumps(head_of(progress) | {"elapsed": round(progress.elapsed_s, 1)})
+        self.last = json.dumps(saved_head(progress))
         if self._displayed:
             self._publish(progress, update=True)
 

@@ -464,10 +464,13 @@ def test_the_tab_says_how_far_it_is(show: Any) -> None:
 # ---- to anybody, anywhere
 
 
-def test_a_page_without_a_kernel_shows_how_it_ended(show: Any) -> None:
+@pytest.mark.parametrize("state", [State.DONE, State.STOPPED])
+def test_a_page_without_a_kernel_shows_how_it_ended(state: State, show: Any) -> None:
     run = finished(judged())
+    run.end(0, "WrongAnswer", positives=True)
+    run.state = state
     live = show(run)
-    live.until_state("done")
+    live.until_state(state.value)
     live.until("true")
     last = live.panel.last
     assert last
@@ -480,9 +483,12 @@ def test_a_page_without_a_kernel_shows_how_it_ended(show: Any) -> None:
     page.page.add_script_tag(content=HOST)
     page.boot(live=False)
     page.page.wait_for_timeout(50)
-    assert page.page.locator(".nbrun-panel").get_attribute("data-state") == "done"
-    assert "✓ Done" in page.text()
+    assert page.page.locator(".nbrun-panel").get_attribute("data-state") == state.value
+    assert ("✓ Done" if state is State.DONE else "■ Stopped") in page.text()
     assert "Lost" not in page.text()
+    assert "loads the results." in page.text()
+    assert "Go on" not in page.page.locator(".nbrun-end").inner_text(), "no advice to press what can't be pressed"
+    assert page.page.locator(".nbrun-chip").is_disabled(), "it knows no samples that could be shown"
     assert not page.page.get_by_role("searchbox").is_visible(), "a saved page knows no samples"
     enabled = page.page.locator(".nbrun-controls :is(button, input):enabled:visible")
     assert [b.get_attribute("aria-label") for b in enabled.all()] == ["Copy the path of the results"]
