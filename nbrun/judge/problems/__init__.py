@@ -154,13 +154,17 @@ def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -
     found: dict[str, Tests] = {}
     for name in dict.fromkeys((*_ALWAYS, *tests)):
         if (read := _read_set(draft, name)) is not None:
-            found[draft.columns.get(name, name)] = read
+            found[draft.column(name)] = read
     _add_tests(problem, found)
     if not problem["tests"] and not problem.get("not_supported"):
-        counted = ", ".join(f"{column}: 0" for column in found) or "none of the sets that were asked for"
-        unread = ", ".join(column for name in draft.sets if (column := draft.columns.get(name, name)) not in found)
-        more = f"; it has {unread}, which tests= leaves out" if unread else ""
-        raise ValueError(f"it has no test ({counted}){more}")
+        raise ValueError(_no_test(draft, found))
+
+
+def _no_test(draft: Draft, found: Iterable[str]) -> str:
+    """Return an error message for a row whose columns with tests, as far as they were asked for, have none."""
+    counted = ", ".join(f"{column}: 0" for column in found) or "none of the sets that were asked for"
+    unread = ", ".join(dict.fromkeys(map(draft.column, draft.sets)).keys() - {*found})
+    return f"it has no test ({counted})" + (f"; it has {unread}, which tests= leaves out" if unread else "")
 
 
 def _read_set(draft: Draft, name: str) -> Tests | None:
@@ -208,9 +212,7 @@ def _exact_tests(value: object, name: str) -> Tests:
 
 
 def _is_exact(test: object) -> bool:
-    if not isinstance(test, Mapping):
-        return False
-    return type(test.get("input")) in (str, bytes) and type(test.get("output")) in (str, bytes)
+    return isinstance(test, Mapping) and {type(test.get("input")), type(test.get("output"))} <= {str, bytes}
 
 
 def _exact_test(test: Mapping[str, Any]) -> dict[str, Any]:

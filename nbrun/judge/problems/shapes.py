@@ -91,6 +91,10 @@ class Draft:
         names = set(_DEFINED.findall(code)) if isinstance(code, str) else set()
         return names.pop() if len(names) == 1 else None
 
+    def column(self, name: str) -> str:
+        """Return the column of a set of tests."""
+        return self.columns.get(name, name)
+
     def tests(self, name: str) -> Tests:
         """Return the tests of one set. Calls of a function that isn't named are calls of the one in the starter code.
 
@@ -99,7 +103,7 @@ class Draft:
         """
         value = self.sets[name]
         function = self.function or (self.starter if says_call(value) else None)
-        return self.read(value, self.columns.get(name, name), function)
+        return self.read(value, self.column(name), function)
 
 
 @dataclass(frozen=True)
@@ -424,7 +428,7 @@ def _codeforces(draft: Draft) -> None:
     """
     row = draft.row
     draft.columns = _sets_of(row)
-    draft.sets = {name: row[column] for name, column in draft.columns.items()}
+    draft.sets = {name: row.get(column) for name, column in draft.columns.items()}
     draft.fields |= _exchange(row)
     if has(row, "generated_checker"):
         draft.fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
@@ -438,7 +442,7 @@ def _sets_of(row: Row) -> dict[str, str]:
     if not _is_empty(row.get("official_tests")):
         columns = {"private_tests": "official_tests", "generated_tests": "generated_tests"}
     found = {name: column for name, column in columns.items() if not _is_empty(row.get(column))}
-    return found or dict.fromkeys(["public_tests"] * has(row, "examples"), "examples")
+    return found or {"public_tests": "examples"}
 
 
 def _is_unjudged(item: object) -> bool:
@@ -838,9 +842,9 @@ def _fusion_tests(value: Any, where: str, function: str | None, labels: Mapping[
         return check_of(value, labels["entry_point"], where)
     if _is_code(value):
         return code_tests([value], where)
-    value = plain(value)
-    if isinstance(value, list) and value and all(isinstance(code, str) for code in value):
-        return code_tests(value, where, labels.get("test_setup_code") or "")
+    match plain(value):
+        case [str(), *_] as codes:
+            return code_tests(codes, where, labels.get("test_setup_code") or "")
     return read_tests(value, where, function)
 
 

@@ -85,7 +85,8 @@ def settled(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [*value] if _PLAIN.issuperset(map(type, value)) else [*map(settled, value)]
     if isinstance(value, Mapping):
-        return {key: settled(inner) for key, inner in value.items()}
+        are_plain = _PLAIN.issuperset(map(type, value.values()))
+        return {**value} if are_plain else {key: settled(inner) for key, inner in value.items()}
     found = plain(value)
     return found if found is value else settled(found)
 
