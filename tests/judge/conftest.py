@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from fusion_helpers import Service
-from judge_helpers import processes_of, root_of
+from judge_helpers import is_up, processes_of, root_of
 
 from nbrun.judge import LocalSandbox
 
@@ -15,7 +15,7 @@ from nbrun.judge import LocalSandbox
 def sandbox() -> Iterator[LocalSandbox]:
     box = LocalSandbox(time_limit_s=0.5, memory_limit_mb=192, output_limit_mb=1)
     yield box
-    root = root_of(box) if box._supervisor else None
+    root = root_of(box) if is_up(box) else None
     box.close()
     if root is not None:
         assert not root.exists()

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from nbrun.judge import LocalSandbox
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.sandbox.isolation import Mounts, readable
+from nbrun.judge.sandbox.runner import ConcurrencyLimiter
 from nbrun.model import Task
 
 SUM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "10 20\n", "output": "30\n"}]}
@@ -48,16 +50,44 @@ def processes_of(root: Path | str) -> list[int]:
     return found
 
 
+def is_isolated(sandbox: LocalSandbox) -> bool:
+    """Return whether the sandbox puts programs into boxes."""
+    return bool(sandbox._isolation.is_on)
+
+
 def has_own_boxes(sandbox: LocalSandbox) -> bool:
     """Return whether the monitor itself builds the boxes of Python programs, instead of bubblewrap.
 
     Boxes that show a folder in /tmp, such as a virtual environment there, are bubblewrap's.
     """
     mounts = Mounts(work=Path("/"), readable=readable(DEFAULT_LANGUAGES["PYTHON3"].tool))
-    return bool(sandbox._isolation.is_on and sandbox._isolation.box(mounts)["kind"] == "namespaces")
+    return bool(is_isolated(sandbox) and sandbox._isolation.box(mounts)["kind"] == "namespaces")
+
+
+def is_up(sandbox: LocalSandbox) -> bool:
+    """Return whether the sandbox has its supervisor process and its folder: from the first solution to close()."""
+    return sandbox._supervisor is not None
 
 
 def root_of(sandbox: LocalSandbox) -> Path:
-    """The sandbox's temporary folder; it exists from the first solution to close()."""
+    """Return the temporary folder of a sandbox that is up."""
     assert sandbox._supervisor is not None
     return sandbox._supervisor.root
+
+
+def running(sandbox: LocalSandbox) -> list[int]:
+    """Return the sandbox's living processes; none before it is up."""
+    return processes_of(root_of(sandbox)) if is_up(sandbox) else []
+
+
+def supervisor_of(sandbox: LocalSandbox) -> int:
+    """Return the process that supervises the sandbox's programs; all others are its descendants."""
+    (pid,) = {child.pid for child in psutil.Process().children()} & set(running(sandbox))
+    return pid
+
+
+def limiter_of(sandbox: LocalSandbox, n_cores: int | None = None) -> ConcurrencyLimiter:
+    """Return what limits how many programs run at once, as on a machine with `n_cores` if that is given."""
+    if n_cores is not None:
+        sandbox._limiter = ConcurrencyLimiter(None, n_cores=n_cores)
+    return sandbox._limiter

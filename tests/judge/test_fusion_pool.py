@@ -35,6 +35,11 @@ def states(judge: SandboxFusion) -> list[str]:
     return [row["state"] for row in judge.health()]
 
 
+def waiting(pool: Pool) -> int:
+    """Return how many calls wait for a place."""
+    return len(pool._waiting)
+
+
 def pool_of(count: int, max_in_flight: int = 2) -> Pool:
     return Pool(read_endpoints([f"http://h{i}" for i in range(count)]), max_in_flight, 1.0)
 
@@ -231,7 +236,7 @@ def test_who_waits_gets_the_place_that_becomes_free() -> None:
     ]
     for n, thread in enumerate(threads, 1):
         thread.start()
-        until(lambda n=n: len(pool._waiting) == n)
+        until(lambda n=n: waiting(pool) == n)
     pool.succeed(first, 0.1)  # the one that waits longest doesn't want it
     threads[1].join(60)
     assert [t.endpoint for t in got] == [first.endpoint]
@@ -257,10 +262,10 @@ def test_alone_is_alone() -> None:
 
     first = threading.Thread(target=alone)
     first.start()
-    until(lambda: pool._waiting)
+    until(lambda: waiting(pool))
     second = threading.Thread(target=other)
     second.start()
-    until(lambda: len(pool._waiting) == 2)  # there is a place, but it is kept
+    until(lambda: waiting(pool) == 2)  # there is a place, but it is kept
     for lease in busy:
         pool.succeed(lease, 0.1)
     first.join(60)
@@ -327,7 +332,7 @@ def test_cancel_reaches_one_that_waits_for_a_place(service: Service) -> None:
     tasks = [task(scripted()) for _ in range(2)]
     with ThreadPoolExecutor(2) as threads:
         calls = [threads.submit(judge, t) for t in tasks]
-        until(lambda: judge._pool._waiting)
+        until(lambda: waiting(judge._pool))
         began = time.monotonic()
         for t in tasks:
             judge.cancel(t)
@@ -395,7 +400,7 @@ def test_many_threads_and_any_outcome_leave_the_pool_as_it_was() -> None:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert not wrong
-    assert not pool._waiting
+    assert not waiting(pool)
     for endpoint in pool.endpoints.values():
         assert (endpoint.in_flight, endpoint.load, endpoint.leases, endpoint.reserved_for) == (0, 0, set(), None)
         times = list(pool._free.least_busy_first()).count(endpoint)

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from judge_helpers import MODES, has_own_boxes, processes_of, root_of, task
+from judge_helpers import MODES, has_own_boxes, is_isolated, is_up, processes_of, root_of, task
 
 from nbrun.judge import KattisValidator, LocalSandbox
 from tests.waiting import is_true_within, until
@@ -84,7 +84,7 @@ def test_a_solution_that_fails_by_itself_decides_though_its_box_is_slow_to_repor
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(verdict(sandbox, waits)))
     thread.start()
-    until(lambda: sandbox._supervisor and len(programs(sandbox)) == 2)
+    until(lambda: is_up(sandbox) and len(programs(sandbox)) == 2)
     solution, validator = sorted(programs(sandbox), key=lambda program: len(program.cmdline()))
     first = solution.parent()
     assert first is not None
@@ -170,7 +170,7 @@ def test_a_solution_may_end_before_it_has_read_all(sandboxes: Any) -> None:
 def test_a_program_that_closes_its_output_is_seen_to_end_it(sandboxes: Any) -> None:
     """Either side may read all that the other one writes before it goes on."""
     sandbox = sandboxes(READS)
-    if sandbox._isolation.is_on and not has_own_boxes(sandbox):
+    if is_isolated(sandbox) and not has_own_boxes(sandbox):
         pytest.skip("bubblewrap's own processes hold the streams of the program in it")
     asks = "import os, sys\nprint(*range(5), flush=True)\nos.close(1)\ngot = sys.stdin.read()\n"
     sandbox = sandboxes(asks + "raise SystemExit(42 if got.split() == ['10'] else 43)\n", time_limit_s=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,10 +14,23 @@ from pathlib import Path
 
 import psutil
 import pytest
-from judge_helpers import MODES, SUM, SUM_CPP, SUM_PY, has_own_boxes, processes_of, root_of, task
+from judge_helpers import (
+    MODES,
+    SUM,
+    SUM_CPP,
+    SUM_PY,
+    has_own_boxes,
+    is_isolated,
+    processes_of,
+    root_of,
+    running,
+    supervisor_of,
+    task,
+)
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
+from nbrun.judge.sandbox.runner import CancelToken
 from nbrun.model import Task
 from tests.waiting import patience, until
 
@@ -35,6 +49,8 @@ time.sleep(600)
 
 KERNEL = """
 import sys, threading
+sys.path.insert(0, HERE)
+from judge_helpers import root_of
 from nbrun.judge import LocalSandbox
 from nbrun.model import Task
 sandbox = LocalSandbox(time_limit_s=300, isolation=sys.argv[2])
@@ -43,11 +59,11 @@ def judge(language, source):
     sandbox(Task("p", "solution", 0, {"language": language, "solution": source}, problem))
 sources = [("PYTHON3", sys.argv[1]), ("PYTHON3", "while True: pass"), ("CPP", "int main() { for (;;) {} }")]
 judge("PYTHON3", "")
-print(sandbox._supervisor.root, flush=True)
+print(root_of(sandbox), flush=True)
 for each in sources:
     threading.Thread(target=judge, args=each, daemon=True).start()
 threading.Event().wait()
-"""
+""".replace("HERE", repr(str(Path(__file__).parent)))
 
 
 def judging(sandbox: LocalSandbox, job: Task) -> tuple[threading.Thread, list[BaseException]]:
@@ -93,7 +109,7 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         thread, raised = judging(sandbox, job)
         bystander, _ = judging(sandbox, other)
         # With its monitor, and the first process of its box; bubblewrap has one more.
-        is_boxed = sandbox._isolation.name != "none"
+        is_boxed = is_isolated(sandbox)
         alone = 1 + 1 + is_boxed + (is_boxed and not has_own_boxes(sandbox))
         until(lambda: len(processes_of(root)) >= 1 + alone + alone + 4)
         sandbox.cancel(job)
@@ -113,11 +129,11 @@ def test_cancel_ends_a_compiler() -> None:
     with closing(LocalSandbox()) as sandbox:
         job = task("CPP", '#include <iostream>\n#include <regex>\nint main() { std::regex r("a"); }')  # takes seconds
         thread, raised = judging(sandbox, job)
-        until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))))
+        until(lambda: any_compiler(running(sandbox)))
         sandbox.cancel(job)
         thread.join(patience(2))
         assert isinstance(raised[0], JudgeError)
-        assert not any_compiler(processes_of(root_of(sandbox)))
+        assert not any_compiler(running(sandbox))
 
 
 def any_compiler(pids: list[int]) -> bool:
@@ -135,7 +151,7 @@ def test_close_ends_running_programs_and_a_later_call_starts_again() -> None:
     sandbox = LocalSandbox(time_limit_s=300)
     sandbox.close()  # nothing to close
     thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-    until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
+    until(lambda: len(running(sandbox)) >= 7)
     root = root_of(sandbox)
     sandbox.close()
     thread.join(patience(2))
@@ -151,11 +167,10 @@ def test_close_ends_running_programs_and_a_later_call_starts_again() -> None:
 def test_a_killed_supervisor_is_replaced(mode: str) -> None:
     with closing(LocalSandbox(time_limit_s=300, isolation=mode)) as sandbox:
         thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
-        assert sandbox._supervisor is not None
-        root = root_of(sandbox)
-        os.kill(sandbox._supervisor._process.pid, signal.SIGKILL)
-        until(lambda: not sandbox._supervisor.is_alive, promised_s=2)  # type: ignore[union-attr]
+        until(lambda: len(running(sandbox)) >= 7)
+        root, supervisor = root_of(sandbox), supervisor_of(sandbox)
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: supervisor not in running(sandbox), promised_s=2)
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         assert not root.exists()
     thread.join(patience(2))
@@ -168,7 +183,7 @@ GROUP_SIGNALS = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGKILL", "SIGSTOP"]
 
 def signal_the_group(sandbox: LocalSandbox, name: str) -> None:
     """Send a signal to the supervisor's process group; one that was stopped goes on after half a second."""
-    group = sandbox._supervisor._process.pid  # type: ignore[union-attr]
+    group = supervisor_of(sandbox)
     os.killpg(group, getattr(signal, name))
     if name == "SIGSTOP":
         threading.Event().wait(0.5)
@@ -209,7 +224,7 @@ def test_a_signal_to_the_supervisors_group_is_no_compile_error(name: str) -> Non
     try:
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(sandbox, task("CPP", source))
-            until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))))
+            until(lambda: any_compiler(running(sandbox)))
             signal_the_group(sandbox, name)
             try:
                 assert future.result(60)["verdict"] == "Accepted"
@@ -223,7 +238,7 @@ def test_a_program_that_kills_its_monitor_is_not_judged() -> None:
     with closing(LocalSandbox(time_limit_s=300, isolation="none")) as sandbox:  # in a box it would not find it
         with pytest.raises(JudgeError, match="without a report"):
             sandbox(task("PYTHON3", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(600)"))
-        until(lambda: len(processes_of(root_of(sandbox))) == 1, promised_s=2)  # the supervisor
+        until(lambda: len(running(sandbox)) == 1, promised_s=2)  # the supervisor
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
 
 
@@ -258,8 +273,8 @@ def test_the_stop_button_reaches_no_program() -> None:
     with closing(LocalSandbox(time_limit_s=300)) as sandbox:
         job = task("PYTHON3", FAMILY)
         thread, _ = judging(sandbox, job)
-        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
-        assert all(os.getpgid(pid) != os.getpgid(0) for pid in processes_of(root_of(sandbox)))
+        until(lambda: len(running(sandbox)) >= 7)
+        assert all(os.getpgid(pid) != os.getpgid(0) for pid in running(sandbox))
         sandbox.cancel(job)
         thread.join(patience(2))
 
@@ -273,15 +288,17 @@ def test_two_hundred_runs_leave_nothing_behind() -> None:
             sandbox(job)
         root = root_of(sandbox)
         before = len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))
-        supervisor_fds = len(os.listdir(f"/proc/{sandbox._supervisor._process.pid}/fd"))  # type: ignore[union-attr]
+        supervisor_fds = f"/proc/{supervisor_of(sandbox)}/fd"
+        its = len(os.listdir(supervisor_fds))
         with ThreadPoolExecutor(4) as pool:
             verdicts = {r["verdict"] for r in pool.map(sandbox, jobs * 67)}
         assert verdicts == {"Accepted", "RuntimeError"}
         assert (len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))) == before
-        assert len(os.listdir(f"/proc/{sandbox._supervisor._process.pid}/fd")) == supervisor_fds  # type: ignore[union-attr]
+        assert len(os.listdir(supervisor_fds)) == its
         until(lambda: not zombies(), promised_s=1)
         until(lambda: len(processes_of(root)) == 1, promised_s=1)
-        assert not sandbox._tokens
+        gc.collect()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, CancelToken)]
     finally:
         sandbox.close()
     assert not root.exists()

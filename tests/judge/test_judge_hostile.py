@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from hostile_programs import HOSTILE
-from judge_helpers import SUM_CPP, SUM_PY, processes_of, root_of, task
+from judge_helpers import SUM_CPP, SUM_PY, is_up, processes_of, root_of, task
 
 from nbrun.judge import Language, LocalSandbox
 from nbrun.judge.checkers import rules_of_flags
@@ -133,7 +133,7 @@ def test_monitors_end_with_their_task_and_dead_ones_are_not_asked() -> None:
 @pytest.mark.needs("bwrap", "g++")
 def test_compilers_see_no_more_than_programs(boxed: LocalSandbox, tmp_path: Path) -> None:
     """Neither the judge's folder nor another solution's can be read by including it."""
-    secret = root_of(boxed) / "secret.h" if boxed._supervisor else tmp_path / "secret.h"
+    secret = root_of(boxed) / "secret.h" if is_up(boxed) else tmp_path / "secret.h"
     for path in (secret, tmp_path / "secret.h"):
         path.write_text("int secret;\n")
         path.chmod(0o644)

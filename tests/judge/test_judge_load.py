@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_helpers import SUM_CPP, SUM_PY, task
+from judge_helpers import SUM_CPP, SUM_PY, limiter_of, supervisor_of, task
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
@@ -40,7 +40,7 @@ def plain(request: pytest.FixtureRequest) -> Iterator[LocalSandbox]:
     Its time limit is a second, or the fixture's parameter.
     """
     sandbox = LocalSandbox(time_limit_s=getattr(request, "param", 1), isolation="none")
-    sandbox._limiter = ConcurrencyLimiter(None, n_cores=2)
+    limiter_of(sandbox, n_cores=2)
     yield sandbox
     sandbox.close()
 
@@ -56,7 +56,7 @@ def beside_another(sandbox: LocalSandbox, runs: Path, source: str) -> Any:
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(sandbox, task("PYTHON3", beside, ONE))
-        until(lambda: sandbox._limiter.idle == 1)
+        until(lambda: limiter_of(sandbox).idle == 1)
         result = sandbox(task("PYTHON3", source, ONE))
         assert other.result()["verdict"] == "Accepted"
     return result
@@ -72,7 +72,7 @@ def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain
 
 
 def test_one_that_was_alone_is_final(plain: LocalSandbox, tmp_path: Path) -> None:
-    plain._limiter = ConcurrencyLimiter(None, n_cores=1000)  # whatever else this machine does
+    limiter_of(plain, n_cores=1000)  # whatever else this machine does
     source = counting(tmp_path / "runs", "while True: pass\n")
     result = plain(task("PYTHON3", source, ONE))
     assert result["verdict"] == "TimeLimitExceeded"
@@ -99,8 +99,8 @@ BUSY = "import time\nwhile time.process_time() < {}: pass\n" + SUM_PY
 
 def busy(monkeypatch: pytest.MonkeyPatch, sandbox: LocalSandbox, stretch: float | None) -> None:
     """A machine on which others keep all CPUs busy, and slow programs down."""
-    monkeypatch.setattr(sandbox._limiter, "is_quiet", lambda others: False)
-    monkeypatch.setattr(sandbox._limiter.reference, "stretch", lambda *measured: stretch)
+    monkeypatch.setattr(limiter_of(sandbox), "is_quiet", lambda others: False)
+    monkeypatch.setattr(limiter_of(sandbox).reference, "stretch", lambda *measured: stretch)
 
 
 @pytest.mark.parametrize("plain", [0.8], indirect=True)
@@ -150,7 +150,7 @@ def test_time_in_which_the_machine_was_frozen_does_not_count(plain: LocalSandbox
     source = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\n{SUM_PY}"
     with ThreadPoolExecutor(1) as pool:
         plain(task("PYTHON3", SUM_PY, ONE))
-        supervisor = plain._supervisor._process.pid  # type: ignore[union-attr]
+        supervisor = supervisor_of(plain)
         future = pool.submit(plain, task("PYTHON3", source, ONE))
         until(lambda: len(descendants(supervisor)) == 2)
         stopped = descendants(supervisor)
@@ -180,7 +180,7 @@ def test_a_death_by_a_signal_from_outside_is_believed_when_it_comes_again(
 
 @pytest.mark.parametrize("plain", [20], indirect=True)
 def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, tmp_path: Path) -> None:
-    plain._limiter = ConcurrencyLimiter(None, n_cores=4)
+    limiter_of(plain, n_cores=4)
     source = (
         f"import os, time\nat = {str(tmp_path)!r}\nn = int(input())\nopen(f'{{at}}/{{n}}', 'w').close()\n"
         "while n % 2 and not os.path.exists(f'{at}/{n + 1}'): time.sleep(0.01)\nprint(n)"
@@ -193,12 +193,12 @@ def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, 
 
 
 def test_what_ran_ahead_of_a_failing_test_is_not_in_the_result(plain: LocalSandbox) -> None:
-    plain._limiter = ConcurrencyLimiter(None, n_cores=8)
+    limiter = limiter_of(plain, n_cores=8)
     problem = {"id": "p", "tests": [{"input": str(n), "output": str(min(n, 2))} for n in range(6)]}
     result = plain(task("PYTHON3", "print(input())", problem))
     assert [t["passed"] for t in result["tests"]] == [True, True, True, False]
     assert result["tests_total"] == 6
-    assert plain._limiter.idle == 8, "those have ended"
+    assert limiter.idle == 8, "those have ended"
 
 
 @pytest.mark.needs("g++")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_helpers import limiter_of
 
 import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
@@ -981,9 +982,9 @@ def test_a_limit_that_was_measured_on_a_busy_machine_decides_only_what_is_sure(
     sandbox = LocalSandbox()
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(sandbox._limiter, "is_quiet", lambda others: False)
+            patch.setattr(limiter_of(sandbox), "is_quiet", lambda others: False)
             patch.setattr("nbrun.judge.local.is_busy", lambda: True)
-            patch.setattr(sandbox._limiter.reference, "stretch", lambda *measured: 1.0)
+            patch.setattr(limiter_of(sandbox).reference, "stretch", lambda *measured: 1.0)
             said = {name: sandbox(jobs[name]) for name in ("a.py", "fast.py", "slow.py")}
             assert [said[name]["verdict"] for name in said] == ["Accepted", "Accepted", "TimeLimitExceeded"]
             with pytest.raises(
@@ -991,7 +992,7 @@ def test_a_limit_that_was_measured_on_a_busy_machine_decides_only_what_is_sure(
             ) as caught:
                 sandbox(jobs["between.py"])
             assert caught.value.retriable
-        monkeypatch.setattr(sandbox._limiter, "is_quiet", lambda others: True)
+        monkeypatch.setattr(limiter_of(sandbox), "is_quiet", lambda others: True)
         monkeypatch.setattr("nbrun.judge.local.is_busy", lambda: False)
         monkeypatch.setattr("nbrun.judge.local._MEASURED_EVERY_S", 0.0)
         result = sandbox(jobs["between.py"])  # measured again, it is known
