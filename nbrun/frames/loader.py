@@ -53,7 +53,7 @@ from nbrun.results.format import FOLDER, INTEGER_IDS, Header, JsonObject, MatchR
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, SampleTotals, SampleView, Snapshot, summarise, with_totals
 from nbrun.results.replay import read_runs
-from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, is_newer
 from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.texts import bytes_text
@@ -237,8 +237,8 @@ class Loader:
             before = _identities(table, spans.get(sample_id, (0, 0)))
             start, damaged = fresh.rows.n, 0
             for s in stored.values():
-                row, seq = before.get(s.identity, (_NO_ROW, -1))
-                if s.seq <= seq:
+                row, seq, is_done = before.get(s.identity, (_NO_ROW, -1, False))
+                if row != _NO_ROW and not is_newer(s, seq, is_done):
                     continue
                 if fresh.rows.add_exactly(s.group, now.journal.body(s)):
                     dropped.append(row)
@@ -294,15 +294,18 @@ def _settings_columns(table: Table, settings: Mapping[str, JsonObject]) -> dict[
     return out
 
 
-def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[int, int]]:
-    """Return identity -> row and seq, of one sample's rows."""
+def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[int, int, bool]]:
+    """Return identity -> row, seq and whether it is a result, of one sample's rows."""
     start, stop = span
     groups = table.texts["group"]
     names = np.array([*groups.texts, None], object)[groups.codes[start:stop]].tolist()
     keys = [k.tobytes() for k in table.keys[start:stop]]
     occurrences = table.numbers["occurrence"][start:stop].tolist()
     seqs = table.numbers["seq"][start:stop].tolist()
-    return {identity: (start + i, seqs[i]) for i, identity in enumerate(zip(names, keys, occurrences, strict=True))}
+    status = table.texts["status"]
+    is_done = np.array([*(text == "done" for text in status.texts), False])[status.codes[start:stop]].tolist()
+    places = zip(range(start, stop), seqs, is_done, strict=True)
+    return dict(zip(zip(names, keys, occurrences, strict=True), places, strict=True))
 
 
 def _spans(records: Sequence[FileRecord]) -> dict[str, Span]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import struct
 import sys
 import threading
 from array import array
@@ -551,6 +552,15 @@ class RowBuilder:
 
     # ---- results
 
+    def are_repeated(self, start: int) -> bool:
+        """Return whether two of the rows from start on are of one task."""
+        keys = self.keys[start * KEY_BYTES :]
+        count = self.n - start
+        if len(set(struct.unpack(f"{KEY_BYTES}s" * count, keys))) == count:
+            return False
+        of_key = zip(struct.iter_unpack(f"{KEY_BYTES}s", keys), self.numbers["occurrence"][start:], strict=True)
+        return len(set(zip(of_key, self.codes["group"][start:], strict=True))) < count
+
     def newest(self, start: int) -> int:
         """Return the highest seq of the rows from start on."""
         return max(self.numbers["seq"][start:], default=0)
@@ -826,6 +836,10 @@ class FileReader:
         start = self.rows.n
         f.seek(0)
         damaged = self._read_own(f, record)
+        if self.rows.are_repeated(start):
+            self.rows.cut(start)
+            for stored, body in sample_file.entries_once(f):
+                self.rows.add_exactly(stored.group, body)
         if (damaged or not sample_file.ends_as_own(f)) and sample_file.may_be_parsed(f):
             again = sample_file.convert_foreign(sample_file.read_whole(f))
             if again is not None:  # another tool has re-serialised it

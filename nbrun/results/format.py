@@ -135,10 +135,12 @@ F1  A result is saved by appending one record; what it costs depends on that res
     the folder was fsynced.
 F2  Every record carries its checksum; a record that fails it costs itself alone.
 F3  A torn tail is cut before anything is appended. A new run appends to a segment of its own.
-F4  seq grows over the directory's life, in the order of the journal. Of two entries of one identity the higher wins.
-    No error is written for an identity that has a result: where making it again fails, the result stays.
-F5  A sample's file holds every entry of that sample with a seq up to its summary's max_seq. So a segment may be
-    deleted once each of its samples has a file whose max_seq is at least theirs.
+F4  seq grows over the directory's life, in the order of the journal. Of two entries of one identity a result wins over
+    an error, then the higher seq. No error is written for an identity that has a result: where making it again fails,
+    the result stays. A file holds one entry of each; one that a text tool has put together may hold several.
+F5  A sample's file holds every entry of that sample with a seq up to its summary's max_seq. So a run may delete a
+    segment once each of its samples has a file whose max_seq is at least theirs. The next start looks at the entries
+    themselves, since files of another copy of the directory may have been put there.
 F6  A sample's file is replaced whole: written beside, fsynced, renamed; the folder is fsynced before a segment goes.
     One thread at a time writes it.
 F7  Readers read the journal first, then the files, and list again when a segment has vanished meanwhile.
@@ -155,8 +157,9 @@ F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damage
 F11 A name is readable, holds no spaces, quotes or control characters, has at most 128 bytes, and differs from every
     other id's name even where the file system ignores case or normalises Unicode: an id that is not already such a
     name gets `~` and a digest of itself appended, and no id that holds a `~` is taken as it is.
-F12 A sample that is in an archive and in a file of its own is what the file says. A file is removed only after the
-    archive that holds it was fsynced and read back; an archive only after each of its samples has a file.
+F12 A sample that is in an archive and in a file of its own is what the file says, unless that has the lower max_seq: an
+    old copy was put there. A file is removed only after the archive that holds it was fsynced and read back; an archive
+    only after each of its samples has a file that lacks nothing of it.
 
 History
 -------
@@ -167,7 +170,8 @@ nbrun/1     this page. Added later: `unexpected` in summaries and match records 
             attempts so far ended in one (absent: 0); `ids` in run records (absent: ids count as text). Names of new
             files had up to 200 bytes and have up to 128: encrypted disks allow 143, and a file has a longer name while
             it is written. At first only files in the layout above were read as nbrun's own, and keys that another tool
-            had added were dropped when a file was written.
+            had added were dropped when a file was written. Readers took the entry with the higher seq whatever its
+            status (F4), and a file before an archive whatever their max_seq (F12).
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and

@@ -154,10 +154,18 @@ def list_samples(path: Path, known: KnownFile = nothing_known, of_folder: Archiv
     out.problems += problems
     for sample_id, info in after.items():
         other = out.by_id.get(sample_id)
-        if other is None or other.is_damaged:
+        if other is None or other.is_damaged or _is_older(other, info):
             out.by_id[sample_id] = info
             out.names.add(info.name)
+            if other is not None and not other.is_damaged and info.place is not None:
+                what = f"is older than the same sample in {info.place.name}; that one counts"
+                out.problems.append(Problem(str(path / other.name), what, sample_id))
     return out
+
+
+def _is_older(file: FileInfo, archived: FileInfo) -> bool:
+    """Return whether a file lacks results that its sample has in an archive: somebody has put an old copy there."""
+    return file.source == archived.source == NBRUN and file.max_seq < archived.max_seq
 
 
 def _add_unpacked(out: Listing, path: Path, info: FileInfo) -> None:

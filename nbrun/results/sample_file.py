@@ -180,6 +180,11 @@ class Stored(NamedTuple):
         """Return its group, key and occurrence."""
         return Identity(self.group, self.key, self.occurrence)
 
+    @property
+    def is_done(self) -> bool:
+        """Return whether it is a result, not an error."""
+        return self.status == "done"
+
 
 class Numbered(Protocol):
     """An entry with its seq."""
@@ -187,16 +192,27 @@ class Numbered(Protocol):
     @property
     def seq(self) -> int: ...
 
+    @property
+    def is_done(self) -> bool: ...
+
 
 def keep_newest(entries: dict[_Key, _Entry], key: _Key, entry: _Entry, *, in_journal: bool = False) -> None:
-    """Add an entry unless one with the same key has a higher seq (F4). Of two with one seq the first stays.
+    """Add an entry unless that of the same key counts (F4): a result before an error, then the higher seq.
 
     Args:
-        in_journal: both are records of the journal; there the later one of two with one seq replaces the first.
+        in_journal: both are records of the journal; there the later one of two with one seq replaces the first. Else
+            the first one stays.
     """
     before = entries.get(key)
-    if before is None or entry.seq > before.seq or (in_journal and entry.seq == before.seq):
+    if before is None or is_newer(entry, before.seq, before.is_done, in_journal=in_journal):
         entries[key] = entry
+
+
+def is_newer(entry: Numbered, seq: int, is_done: bool, *, in_journal: bool = False) -> bool:
+    """Return whether an entry counts instead of one with this seq and status (F4). Arguments as for `keep_newest`."""
+    if entry.is_done != is_done:
+        return entry.is_done
+    return entry.seq > seq or (in_journal and entry.seq == seq)
 
 
 def peek(path: Path | os.DirEntry[str]) -> FileInfo:
@@ -606,7 +622,8 @@ def convert_foreign(data: bytes) -> bytes | None:
     counts = EntryCounts()
     groups: dict[str, list[bytes]] = {}
     for group, rows in _lists_in(value).items():
-        groups[group] = [_line_of(row, group, counts) for row in (rows if isinstance(rows, list) else [rows])]
+        lines = list(map(_line_of, rows if isinstance(rows, list) else [rows]))
+        groups[group] = _each_once(lines, group, counts)
     footer = _foreign_footer(value, id_text(sample_id), groups, counts)
     entries = ((group, ((None, line) for line in lines)) for group, lines in groups.items())
     return b"".join(lay_out(footer.sample_id, entries, lambda: footer))
@@ -683,16 +700,46 @@ def is_own(value: JsonObject) -> bool:
     return any("seq" in row and _has_own_head(row) for rows in lists for row in rows if type(row) is dict)
 
 
-def _line_of(row: JsonValue, group: str, counts: EntryCounts) -> bytes:
+def _line_of(row: JsonValue) -> bytes:
     if not _has_own_head(row):
         return values.encode({"damaged": row}, where="")[0]
-    entry = {name: row[name] for name in _HEAD_KEYS} | row
-    data, lossy = values.encode(entry, where="")
+    data, lossy = values.encode({name: row[name] for name in _HEAD_KEYS} | row, where="")
     if lossy and not row.get("lossy"):
         data = data[:-1] + b',"lossy":true}'
-    if head_of(data) and parse_entry(data) is not None:
-        counts.add(group, cast(Entry, entry))
     return data
+
+
+def _each_once(lines: Iterable[bytes], group: str, counts: EntryCounts) -> list[bytes]:
+    """Return a group's lines with one entry of each task (F4), and count these; then the lines that are no entries."""
+    damaged: list[bytes] = []
+    newest: dict[Identity, Stored] = {}
+    parsed: dict[bytes, Entry] = {}
+    for line in lines:
+        head, entry = head_of(line), parse_entry(line)
+        if head is None or entry is None:
+            damaged.append(line)
+            continue
+        stored = Stored(group, *head, NOWHERE, 0, len(line), line)
+        keep_newest(newest, stored.identity, stored)
+        parsed[line] = entry
+    out = [s.body for s in newest.values() if s.body is not None]
+    for line in out:
+        counts.add(group, parsed[line])
+    return out + damaged
+
+
+def entries_once(file: BinaryIO) -> Iterator[tuple[Stored, bytes]]:
+    """Yield of each task the entry that counts (F4), of a file in nbrun's layout that may hold several.
+
+    A text tool, such as a merge of git, has put lines of two versions of the file together.
+    """
+    file.seek(0)
+    own = _scan(file)
+    newest: dict[Identity, Stored] = {}
+    for head in own.heads:
+        if parse_entry(own.body(head)) is not None:
+            keep_newest(newest, head.identity, head)
+    yield from ((head, own.body(head)) for head in newest.values())
 
 
 # ---- files of the older program, with or without a `progress` object

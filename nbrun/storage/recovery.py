@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from nbrun.errors import StorageError
-from nbrun.results import sample_file
+from nbrun.results import listing, sample_file
 from nbrun.results.format import (
     ATTEMPT,
     HEADER,
@@ -99,7 +99,7 @@ def _write_samples(directory: Directory, index: JournalIndex) -> int:
     writer, infos, count = _SampleWriter(directory, index), directory.listing.by_id, 0
     for sample_id, journal in index.entries.items():
         info = infos.get(sample_id)
-        if info is not None and _holds_all(info, max(s.seq for s in journal.values())):
+        if info is not None and writer.holds_all(info, journal):
             continue
         written = writer.write(sample_id, info, journal)
         if written is not None:
@@ -136,15 +136,27 @@ def rewrite_sample(directory: Directory, info: FileInfo) -> None:
         directory.listing.by_id[info.sample_id] = new
 
 
-def _holds_all(info: FileInfo, newest: int) -> bool:
-    return info.source == sample_file.NBRUN and not info.is_damaged and info.max_seq >= newest
-
-
 class _SampleWriter:
     """Writes samples' files from what their files and the journal hold."""
 
     def __init__(self, directory: Directory, index: JournalIndex) -> None:
         self._directory, self._index = directory, index
+
+    def holds_all(self, info: FileInfo, journal: Mapping[Identity, Stored]) -> bool:
+        """Return whether nothing in the journal counts instead of what a sample's file holds.
+
+        Its max_seq says so (F5) unless somebody has put the file of another copy of the directory, or an older one,
+        beside this journal. So its entries are read, too.
+        """
+        newest = max(s.seq for s in journal.values())
+        if info.source != sample_file.NBRUN or info.is_damaged or info.max_seq < newest:
+            return False
+        try:
+            with listing.open_file(self._directory.path, info) as f:
+                saved = SavedSample(f, None, journal.values(), self._index.body)
+        except (OSError, Unreadable):
+            return False
+        return all(s.where < IN_SEGMENT for s in saved.entries)
 
     def write(self, sample_id: str, info: FileInfo | None, journal: dict[Identity, Stored]) -> FileInfo | None:
         """Write a sample's file. Return what it is now; None where neither its file nor the journal holds anything."""

@@ -123,12 +123,29 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
             out.samples += 1
             out.before_bytes += info.place.packed
             out.after_bytes += info.size
-        unread = {Path(problem.path).name for problem in listing.Archives(directory.path).list()[1]}
+        members, problems = listing.Archives(directory.path).list()
+        kept = damaged | {Path(problem.path).name for problem in problems}
+        for info in members.values():  # those in place of which a file counts
+            assert info.place is not None
+            file = directory.listing.by_id.get(info.sample_id)
+            if info.place.name not in kept and (file is None or _may_lack(directory.path, file, info)):
+                kept.add(info.place.name)
+                what = f"differs from its file, which counts, so {info.place.name} stays"
+                out.problems.append(f"{info.name} {what}")
         for _, name in listing.archive_numbers(directory.path):
-            if name not in damaged | unread:
+            if name not in kept:
                 files.remove(directory.path / name)
         files.sync_folder(directory.path)
         return out
+
+
+def _may_lack(folder: Path, file: FileInfo, archived: FileInfo) -> bool:
+    """Return whether a file may lack something of the same sample in an archive."""
+    if file.source == NBRUN:
+        return archived.source == NBRUN and file.max_seq < archived.max_seq
+    assert archived.place is not None
+    data = plain_files.read_whole(folder / file.name)
+    return (len(data), zlib.crc32(data)) != (archived.size, archived.place.crc)
 
 
 def _is_finished(directory: Directory, info: FileInfo) -> bool:

@@ -18,7 +18,7 @@ from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
 from nbrun.results.listing import Listing, Problem, is_of_member
 from nbrun.results.reader import Reader, Snapshot, results_folder
 from nbrun.results.replay import ARCHIVED_LOG, JournalIndex, LogScan, read_log, whole_records
-from nbrun.results.sample_file import IN_SEGMENT, FileInfo, OwnFile
+from nbrun.results.sample_file import IN_SEGMENT, FileInfo, Identity, OwnFile, Stored, keep_newest
 from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
 from nbrun.storage.recovery import recovered, rewrite_sample
@@ -246,7 +246,10 @@ def _kind_of_entries(problem: Problem, info: FileInfo | None, folder: Path) -> s
 
 def _check_counts(report: Report, file: Path, info: FileInfo, own: OwnFile) -> None:
     """Compare what a file's progress object says with the entries that it holds."""
-    counts = Counter(head.group for head in own.heads if head.status == "done" and head.item_index is not None)
+    newest: dict[Identity, Stored] = {}
+    for head in own.heads:
+        keep_newest(newest, head.identity, head)
+    counts = Counter(head.group for head in newest.values() if head.is_done and head.item_index is not None)
     says = {group: (info.progress or {}).get(f"completed_{group}s") for group in (*own.groups, *counts)}
     wrong = [
         f"says completed_{group}s {n}, but holds {counts[group]}"
