@@ -13,7 +13,7 @@ import math
 import pathlib
 import struct
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbrun.texts import digits_of
@@ -85,13 +85,8 @@ def _form_of(value: Any) -> _Form:
     named = _BY_NAME.get((kind.__module__.partition(".")[0], kind.__name__))
     if named is not None:
         return named
-    for base, form in _BY_BASE:
-        if isinstance(value, base):
-            return form
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _of_dataclass
-    for base, form in _BY_LATER_BASE:
-        if isinstance(value, base):
+    for matches, form in _RULES:
+        if matches(value):
             return form
     for method in ("tolist", "isoformat", "as_py", "to_dict"):  # numpy; dates; scalars of arrow; frames
         convert = getattr(value, method, None)
@@ -114,10 +109,6 @@ def _name_of(value: object) -> str:
 def _typed(name: str, content: object) -> bytes:
     """Return the form of a value of a type that JSON doesn't know: an equal text or number has another form."""
     return b"X" + canonical(name) + canonical(content)
-
-
-def _of_list(value: Iterable[Any]) -> bytes:
-    return canonical(list(value))
 
 
 def _of_timedelta(value: Any) -> bytes:
@@ -157,21 +148,27 @@ _BY_NAME: Mapping[tuple[str, str], _Form] = {
 }
 #: Types that derive from one of these modules' have its form.
 _TEXTS = ("decimal", "fractions", "uuid")
-_BY_BASE: tuple[tuple[type | tuple[type, ...], _Form], ...] = (
-    (str, lambda value: canonical(str.__str__(value))),
-    ((bytes, bytearray), lambda value: b"b%d:%b" % (len(value), bytes(value))),
-    (Mapping, lambda value: canonical(dict(value))),
-    (dt.timedelta, _of_timedelta),
-    (complex, _of_complex),
-    ((dt.date, dt.time), lambda value: b"T" + canonical(value.isoformat())),
-    (pathlib.PurePath, lambda value: canonical(str(value))),
-)
-_BY_LATER_BASE: tuple[tuple[type | tuple[type, ...], _Form], ...] = (
-    ((list, tuple, range, collections.deque), _of_list),
-    ((set, frozenset), lambda value: b"<" + b"".join(sorted(map(canonical, value))) + b">"),
-    (int, lambda value: canonical(int(value))),
-    (float, lambda value: canonical(float(value))),
-    (enum.Enum, lambda value: canonical(value.value)),
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types)
+
+
+#: Which values have which form; the first that matches counts.
+_RULES: tuple[tuple[Callable[[Any], bool], _Form], ...] = (
+    (_is(str), lambda value: canonical(str.__str__(value))),
+    (_is(bytes, bytearray), lambda value: b"b%d:%b" % (len(value), bytes(value))),
+    (_is(Mapping), lambda value: canonical(dict(value))),
+    (_is(dt.timedelta), _of_timedelta),
+    (_is(complex), _of_complex),
+    (_is(dt.date, dt.time), lambda value: b"T" + canonical(value.isoformat())),
+    (_is(pathlib.PurePath), lambda value: canonical(str(value))),
+    (lambda value: dataclasses.is_dataclass(value) and not isinstance(value, type), _of_dataclass),
+    (_is(list, tuple, range, collections.deque), lambda value: canonical(list(value))),
+    (_is(set, frozenset), lambda value: b"<" + b"".join(sorted(map(canonical, value))) + b">"),
+    (_is(int), lambda value: canonical(int(value))),
+    (_is(float), lambda value: canonical(float(value))),
+    (_is(enum.Enum), lambda value: canonical(value.value)),
 )
 
 

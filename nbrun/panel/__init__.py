@@ -34,10 +34,9 @@ def choose_view() -> str | None:
     """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    if shell is not None:
-        names = {cls.__name__ for cls in type(shell).__mro__}
-        if "ZMQInteractiveShell" in names or "IPKernelApp" in getattr(shell, "config", ()):
-            return "panel"
+    names = {cls.__name__ for cls in type(shell).__mro__}
+    if "ZMQInteractiveShell" in names or "IPKernelApp" in getattr(shell, "config", ()):
+        return "panel"
     try:
         return "console" if sys.stderr.isatty() else None
     except (AttributeError, ValueError):  # pythonw has no stderr; a daemon may have closed it
@@ -192,7 +191,7 @@ def _bar(progress: Progress) -> str:
         "running": progress.running,
         "waiting": progress.waiting,
     }
-    total = max(progress.total or 0, sum(parts.values()) + (0 if progress.total is not None else progress.queued), 1)
+    total = max(progress.total or 0, sum(parts.values()) + progress.queued, 1)
     spans = "".join(
         f'<div title="{name} {n:,}" style="display: inline-block; height: 12px; vertical-align: top; '
         f'width: {100 * n / total:.2f}%; background: {_COLOURS[name]}"></div>'

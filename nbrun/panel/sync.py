@@ -85,7 +85,7 @@ class ViewSync:
             "kinds": Section(_kinds),
             "logs": Section(_logs),
             "endpoints": Section(_endpoints),
-            "chart": Section(lambda rates: [self._throughput.step_s, rates]),
+            "chart": Section(lambda rates: [self._throughput.step_s, rates] if rates else []),
         }
 
     def sample_id(self, number: int) -> str:
@@ -122,7 +122,7 @@ class ViewSync:
         columns: Columns = {"total": self._total, **self._columns}
         for name, now in self._now.items():
             columns |= {f"{name}_at": list(now), name: list(now.values())}
-        sections = {name: section.sent for name, section in self._sections.items() if section.sent is not None}
+        sections = {name: section.sent for name, section in self._sections.items() if section.sent}
         return make_message({"kind": "all", "seq": self.seq, "head": self._head, **sections}, columns, self._names)
 
     # ---- parts of a delta; each updates what was sent last
@@ -185,7 +185,7 @@ class ViewSync:
 
     def _kind_counts(self, kinds: Sequence[ErrorKind]) -> list[int] | None:
         """Return the counts of the kinds that were sent, or None if they were sent too: texts follow less often."""
-        sent: list[Any] = self._sections["kinds"].sent or []
+        sent: list[Any] = self._sections["kinds"].sent
         counts = {_kind_name(kind): kind.n for kind in kinds}
         now = [counts.get(kind["type"], 0) for kind in sent]
         if now == [kind["n"] for kind in sent]:
@@ -289,19 +289,17 @@ class Section(Generic[_Value]):
         make: turns a value into what is sent, which JSON can hold. Called only for values that differ from the last.
 
     Attributes:
-        sent: what was sent last, or None.
+        sent: what was sent last; [] is what views begin with.
     """
 
     def __init__(self, make: Callable[[_Value], list[object]]) -> None:
         self._make = make
         self._last: _Value | None = None
         self._due = float("-inf")
-        self.sent: list[object] | None = None
+        self.sent: list[object] = []
 
     def change(self, value: _Value, now: float, *, is_urgent: bool) -> list[object] | None:
         """Return what is to be sent now, or None."""
-        if not value and self.sent is None:
-            return None
         if value == self._last or (now < self._due and not is_urgent):
             return None
         self._last = value

@@ -221,13 +221,17 @@ def tasks_of(rows: Iterable[TaskSummary]) -> Message:
     columns: Columns = {name: [number(row) for row in rows] for name, number in _NUMBERS.items()}
     names = {}
     for name, text in _TEXTS.items():
-        numbers: dict[str, int] = {}
-        columns[name] = [numbers.setdefault(sendable(text(row) or "", NAME_CHARS), len(numbers)) for row in rows]
-        names[name] = list(numbers)
+        columns[name], names[name] = _numbered(sendable(text(row) or "", NAME_CHARS) for row in rows)
     shown = rows[:PREVIEWS]
     previews = {name: [without_surrogates(text(row)) for row in shown] for name, text in _PREVIEWS.items()}
     previews = {name: texts for name, texts in previews.items() if any(texts)}
     return make_message({"tasks": len(rows), "names": names, "previews": previews}, columns)
+
+
+def _numbered(texts: Iterable[str]) -> tuple[list[int], list[str]]:
+    """Return each text's number, and the texts that these numbers stand for."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(text, len(numbers)) for text in texts], list(numbers)
 
 
 def _rank(row: TaskSummary) -> int:
