@@ -10,6 +10,8 @@ protects `executor`, `generation` and `is_closing`. The thread that starts a run
 from __future__ import annotations
 
 import contextlib
+import inspect
+import itertools
 import os
 import platform
 import secrets
@@ -331,24 +333,25 @@ class Payload:
             Exception: the error of pickle: some item or sample can't be pickled.
         """
         parts: list[SamplePart] = []
-        before: SampleWork | None = None
-        tasks: list[TaskPart] = []
-        for item in items:
-            t = task(item)
-            is_item = t.item is t.sample
-            if item[0] is not before:
-                before, tasks = item[0], []
-                parts.append((t.sample_id, None if is_item else self._shared(before, t.sample), self._left_out, tasks))
-            if not self._packs:
-                tasks.append((t.group, t.index, t.item, t.attempt, t.hint, t.previous, t._flag))
-            elif t.attempt == 1:
-                tasks.append((t.group, t.index, t.item))
+        for work, of_sample in itertools.groupby(items, lambda item: item[0]):
+            tasks = [task(item) for item in of_sample]
+            sample_id, sample = tasks[0].sample_id, tasks[0].sample
+            rows = [self._task_part(t) for t in tasks]
+            if tasks[0].item is sample:
+                parts.append((sample_id, None, _NOTHING, rows))
             else:
-                tasks.append((t.group, t.index, t.item, t.attempt, dict(t.hint), t.previous))
+                parts.append((sample_id, self._shared(work, sample), self._left_out, rows))
         if not self._packs:
             return parts, 0
-        data = _dumps([(i, shared, left if shared is not None else _NOTHING, rows) for i, shared, left, rows in parts])
+        data = _dumps(parts)
         return data, len(data)
+
+    def _task_part(self, t: Task) -> TaskPart:
+        if not self._packs:
+            return (t.group, t.index, t.item, t.attempt, t.hint, t.previous, t._flag)
+        if t.attempt == 1:
+            return (t.group, t.index, t.item)
+        return (t.group, t.index, t.item, t.attempt, dict(t.hint), t.previous)
 
     def _shared(self, work: SampleWork, sample: Mapping[str, object]) -> bytes | Mapping[str, object]:
         if not self._packs:
@@ -381,18 +384,11 @@ def _pack_function(function: RemoteFunction) -> bytes:
 
 def _culprit(fn: Any) -> str:
     """Return which name that fn uses can't be pickled, such as "'client' in it, a Client, …"; "" if none is found."""
-    fn = getattr(fn, "__func__", fn)
-    code = getattr(fn, "__code__", None)
-    if code is None:
+    try:
+        variables = inspect.getclosurevars(fn)
+        names = {**variables.globals, **variables.nonlocals}
+    except (TypeError, ValueError):  # no Python function; or one that refers to a variable that isn't assigned yet
         names = dict(getattr(fn, "__dict__", {}))
-    else:
-        cells = zip(code.co_freevars, getattr(fn, "__closure__", None) or (), strict=False)
-        names = {n: fn.__globals__[n] for n in code.co_names if n in fn.__globals__}
-        for name, cell in cells:
-            try:
-                names[name] = cell.cell_contents
-            except ValueError:  # not assigned yet
-                continue
     for name, value in names.items():
         try:
             _dumps(value)

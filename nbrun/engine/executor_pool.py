@@ -358,12 +358,9 @@ class Dispatcher(SingleThreadPool):
 
     def _receive(self, chunk: Chunk, written: list[tuple[int, TaskOutput]]) -> None:
         """Pass on what tasks have printed in their worker."""
-        output = self.scheduler.output
-        if output is None:
-            return
         for row, printed in written:
-            work, position = chunk.items[row]
-            output.receive(work.work.task(position, self.scheduler.flag), printed)
+            sample, position = chunk.items[row]
+            self.scheduler.output.receive(sample.work.task(position, self.scheduler.flag), printed)
 
     def _came_back(self, chunk: Chunk, rows: list[Row], size: int) -> None:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]

@@ -147,9 +147,7 @@ def _tasks(parts: list[SamplePart]) -> Iterator[tuple[Task, PartialSample | None
     """Yield each task of a chunk, with its sample where that lacks parts that stayed in the kernel."""
     for sample_id, part, left_out, tasks in parts:
         sample = _sample(part) if isinstance(part, bytes) else part
-        partial = (
-            PartialSample(sample, left_out) if sample is not None and isinstance(part, bytes) and left_out else None
-        )
+        partial = PartialSample(sample, left_out) if sample is not None and left_out else None
         shown = sample if partial is None else partial
         for group, index, item, *before in tasks:
             yield Task(sample_id, group, index, item, item if shown is None else shown, *before), partial

@@ -685,15 +685,14 @@ class Outlook:
         with scheduler.lock:
             now = time.monotonic()
             count, is_held = queue.delayed, gate.is_held(now)
-            if not scheduler.run_state.is_running or not (count or is_held):
-                return ""
-            if not is_held and count < scheduler.target_workers and self._pool.at_work():
+            is_shown = is_held or count >= scheduler.target_workers or (count and not self._pool.at_work())
+            if not is_shown or not scheduler.run_state.is_running:
                 return ""
             reason, others = (gate.reason, 0) if is_held else queue.most_frequent_reason()
             due = max(queue.next_due if count else now, gate.next_at(now) if gate.is_active else now)
+        what = f"{count:,} waiting" if count else "Waiting"
         more = f" and {counted(others, 'other reason')}" if others else ""
-        text = f"{f'{count:,} waiting' if count else 'Waiting'}: {_short(reason) or 'no reason given'}{more}"
-        return ", ".join(filter(None, [text, _next_text(due - now)]))
+        return ", ".join(filter(None, [f"{what}: {_short(reason) or 'no reason given'}{more}", _next_text(due - now)]))
 
 
 def _short(reason: str) -> str:
