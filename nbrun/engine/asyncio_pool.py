@@ -70,10 +70,6 @@ class AsyncioPool(SingleThreadPool):
 
     # ---- WorkerPool
 
-    @property
-    def prefetch_target(self) -> int:
-        return max(2 * self.scheduler.target_workers, 64)
-
     def wake(self, count: int) -> None:
         """Wake the loop. Its threads are started with the first task."""
         if not self._is_running:
@@ -114,9 +110,6 @@ class AsyncioPool(SingleThreadPool):
 
     def tasks(self) -> list[tuple[Task, int]]:
         return [(task, since) for _, task, since in list(self._in_flight.values())]
-
-    def begun(self) -> list[int]:
-        return [since for _, _, since in list(self._in_flight.values())]
 
     # ---- the loop's thread
 

@@ -355,10 +355,6 @@ class ThreadPool(WorkerPool):
     # ---- WorkerPool
 
     @property
-    def prefetch_target(self) -> int:
-        return max(2 * self.scheduler.target_workers, 64)
-
-    @property
     def is_empty(self) -> bool:
         return not self._workers
 
@@ -417,9 +413,6 @@ class ThreadPool(WorkerPool):
 
     def tasks(self) -> list[tuple[Task, int]]:
         return [(task, w.since) for w in list(self._workers) if (task := w.current)]
-
-    def begun(self) -> list[int]:
-        return [w.since for w in list(self._workers) if w.current]
 
 
 #: A worker takes tasks for about BATCH_S together, at most MAX_BATCH of them. In a batch that takes longer, the results

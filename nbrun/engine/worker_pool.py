@@ -134,15 +134,18 @@ class TaskSource(Protocol):
 class WorkerPool(Protocol):
     """Takes tasks from the scheduler's queue, runs them and completes them (see `CompletedTasks`).
 
-    The pools inherit from it; `end`, `forget_in_child` and `notice` need not be overridden.
+    The pools inherit from it; methods with a body need not be overridden.
 
     Threads: `wake`, `notify_all`, `prefetch_target` and `is_empty` are used with the scheduler's lock held; they don't
     wait.
     """
 
+    scheduler: TaskSource
+
     @property
     def prefetch_target(self) -> int:
         """Return how many tasks the feeder should keep ready, if there are that many left."""
+        return max(2 * self.scheduler.target_workers, 64)
 
     @property
     def is_empty(self) -> bool:
@@ -170,6 +173,7 @@ class WorkerPool(Protocol):
 
     def begun(self) -> list[int]:
         """Return when each task that runs now began (perf_counter_ns). Needs no lock."""
+        return [since for _, since in self.tasks()]
 
     @property
     def notice(self) -> str:

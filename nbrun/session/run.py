@@ -201,10 +201,11 @@ class Run:
         return time.monotonic() < self._show_until
 
     def _raise_trouble(self) -> None:
-        run_state, has_ended = self._scheduler.run_state, self._supervisor.ended.is_set()
-        trouble = self._supervisor.halt if has_ended else None
-        if has_ended or not run_state.is_draining:  # one that paused itself and was stopped raises at its end
-            trouble = trouble or run_state.trouble
+        run_state, trouble = self._scheduler.run_state, self._scheduler.run_state.trouble
+        if self._supervisor.ended.is_set():
+            trouble = self._supervisor.halt or trouble
+        elif run_state.is_draining:  # one that paused itself and was stopped raises at its end
+            trouble = None
         if trouble is not None:
             raise trouble
 
