@@ -321,27 +321,27 @@ class Check(NamedTuple):
     """What must hold of the tests that a pattern matches; of all tests if the pattern is empty.
 
     Attributes:
-        permitted: verdicts; each test must get one of them. None permits all.
-        required: verdicts; one test must get one of them. None requires none.
+        permitted: verdicts; each test must get one of them. Empty permits all.
+        required: verdicts; one test must get one of them. Empty requires none.
         score: the least and the greatest score.
         message: a part of some message of the validator.
     """
 
     tests: str = ""
-    permitted: Sequence[str] | None = None
-    required: Sequence[str] | None = None
+    permitted: Sequence[str] = ()
+    required: Sequence[str] = ()
     score: tuple[float, float] | None = None
-    message: str | None = None
+    message: str = ""
 
     def record(self) -> dict[str, object]:
         """Return the check as a mapping of plain values, as a problem keeps it."""
-        return {key: value for key, value in self._asdict().items() if value is not None}
+        said = {key: value for key, value in self._asdict().items() if value}
+        return {"tests": self.tests, **said}
 
     @classmethod
-    def of(cls, record: Mapping[str, object]) -> Check:
+    def of(cls, record: Mapping[str, Any]) -> Check:
         """Return the check that a problem keeps."""
-        known = {key: record.get(key) for key in cls._fields if record.get(key) is not None}
-        return cls(**known)  # type: ignore[arg-type]  # it was written by `record`
+        return cls(**{key: record[key] for key in cls._fields if record.get(key)})
 
     def matches(self, test: str) -> bool:
         """Return whether the check concerns a test: its pattern matches the test or a group that holds it."""
@@ -354,10 +354,14 @@ class Check(NamedTuple):
         All tests must get a permitted verdict, and one of them a required one. So a submission is accepted only if that
         is permitted, and rejected if something else is required.
         """
-        permitted, required = list(self.permitted or ()), list(self.required or ())
-        if permitted and required and Verdict.ACCEPTED not in required:
-            return [verdict for verdict in permitted if verdict != Verdict.ACCEPTED]
-        return permitted or required
+        if self.permitted and self.required and Verdict.ACCEPTED not in self.required:
+            return [verdict for verdict in self.permitted if verdict != Verdict.ACCEPTED]
+        return list(self.permitted or self.required)
+
+    @property
+    def is_of_verdicts(self) -> bool:
+        """Whether the check is about the verdicts of all tests and nothing else."""
+        return self == Check(permitted=self.permitted, required=self.required)
 
 
 class Rule(NamedTuple):
@@ -449,21 +453,21 @@ def _check_of(tests: str, about: Mapping[str, Any], where: str) -> Check:
         if name not in _KEYS and (meant := get_close_matches(str(name), _KEYS, 1, 0.8)):
             raise ValueError(f"{FILE}: {where}: there is no key {str(name)!r}; did you mean {meant[0]!r}?")
     score = None if about.get("score") is None else _score_range(about["score"], where)
-    return Check(tests, permitted or expected, required, score, message or None)
+    return Check(tests, permitted or expected, required, score, message)
 
 
-def _verdicts(about: Mapping[str, Any], key: str, where: str) -> list[str] | None:
-    """Return the verdicts in a list of words, or in a single one; None if there are none."""
+def _verdicts(about: Mapping[str, Any], key: str, where: str) -> list[str]:
+    """Return the verdicts in a list of words, or in a single one."""
     value = about.get(key)
     if value is None:
-        return None
+        return []
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError(f"{FILE}: {where}: {key} is {value!r}, not a list of verdicts")
     for word in words:
         if word.lower() not in _WORDS:
             raise ValueError(f"{FILE}: {where}: {key} holds {word!r}, which is none of {', '.join(_ALL)}")
-    return _meanings(words) or None
+    return _meanings(words)
 
 
 def _meanings(words: Iterable[str]) -> list[str]:
@@ -515,14 +519,14 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
     checks = list(chain(*matching))
     if folder not in rules or not _names_verdicts(rules[folder].about):
         checks.insert(0, _check_of("", _FOLDER_RULES.get(folder, {}), folder))
-    if all(check == Check(permitted=check.permitted, required=check.required) for check in checks):
+    if all(check.is_of_verdicts for check in checks):
         checks = []
     elif tests:
         verdicts = _possible(checks, tests, verdicts or default, name)
         said.append(verdicts)
     if said and not verdicts:
         raise _contradiction(name)
-    return Expectations(verdicts, tuple(check for check in checks if check != Check(check.tests)))
+    return Expectations(verdicts, tuple(check for check in checks if check.record().keys() - {"tests"}))
 
 
 def _in_all(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -605,19 +609,13 @@ def _unmet(check: Check, outcomes: Sequence[Outcome]) -> Iterator[str]:
     found = [outcome for outcome in outcomes if check.matches(outcome.test)]
     if not found:
         return
-    if check.permitted is not None:
-        yield from _not_permitted(check.permitted, found)
-    if check.required is not None and {outcome.verdict for outcome in found}.isdisjoint(check.required):
-        yield f"no test{of} is {' or '.join(check.required)}"
-    if check.message is not None and not any(check.message in outcome.message for outcome in found):
-        yield f"no message of the validator{of} contains {check.message!r}"
-
-
-def _not_permitted(permitted: Sequence[str], found: Sequence[Outcome]) -> Iterator[str]:
-    others = [outcome for outcome in found if outcome.verdict not in permitted]
-    if others:
+    if others := [outcome for outcome in found if check.permitted and outcome.verdict not in check.permitted]:
         more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
-        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(permitted)}{more}"
+        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(check.permitted)}{more}"
+    if check.required and {outcome.verdict for outcome in found}.isdisjoint(check.required):
+        yield f"no test{of} is {' or '.join(check.required)}"
+    if not any(check.message in outcome.message for outcome in found):
+        yield f"no message of the validator{of} contains {check.message!r}"
 
 
 def _unmet_score(check: Check, scores: Mapping[str, float] | None) -> Iterator[str]:

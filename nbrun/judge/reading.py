@@ -60,12 +60,20 @@ class _Row(NamedTuple):
         where: its place, for messages.
         error: why it can't be read; empty if it can.
         name: the id that its place gives it (a package's path, a DataFrame's index), used if it has none of its own.
+        position: how many rows of its source come before it.
     """
 
     where: str
     row: Any
     error: str = ""
     name: Any = None
+    position: int = 0
+
+    def bad(self, why: object, name: object = None) -> SampleError:
+        """Return the error of a row that can't be judged, with the name of its problem if that is known."""
+        if name is None:
+            return SampleError(f"{self.where}: {why}", position=self.position, sample_id=self.name)
+        return SampleError(f"{self.where} (problem {name!r}): {why}", position=self.position, sample_id=str(name))
 
 
 class Problems:
@@ -134,9 +142,9 @@ class Problems:
             self._check_all(refusal)
         submissions = _Submissions(self._submissions)
         has_solutions = False  # whether any row so far has a column of solutions
-        for position, row in enumerate(self._rows()):
+        for row in self._numbered_rows():
             try:
-                problem = self._read(row, position, refusal, may_be_empty=has_solutions)
+                problem = self._read(row, refusal, may_be_empty=has_solutions)
             except SampleError as e:
                 if self._on_bad == "raise":
                     raise
@@ -152,9 +160,9 @@ class Problems:
     def _check_all(self, refusal: Refusal | None) -> None:
         """Raise SampleError if any row of a list is bad; called before the first problem is yielded."""
         errors: list[SampleError] = []
-        for position, row in enumerate(itertools.islice(self._rows(), self._limit)):
+        for row in itertools.islice(self._numbered_rows(), self._limit):
             try:
-                self._read(row, position, refusal)
+                self._read(row, refusal)
             except SampleError as e:
                 errors.append(e)
         self.made_ids = 0
@@ -169,15 +177,13 @@ class Problems:
                 sample_id=errors[0].sample_id,
             )
 
-    def _read(
-        self, found: _Row, position: int, refusal: Refusal | None = None, may_be_empty: bool = False
-    ) -> dict[str, object] | None:
+    def _read(self, found: _Row, refusal: Refusal | None, may_be_empty: bool = False) -> dict[str, object] | None:
         """Return the problem of a row; None if the adapter leaves the row out.
 
         Args:
             may_be_empty: whether a row without any column of solutions is a problem without tasks, not a bad row.
         """
-        read = self._converted(found, position)
+        read = self._converted(found)
         if read is None:
             return None
         problem = read.problem
@@ -189,37 +195,30 @@ class Problems:
         if self._submissions is not None:
             problem.setdefault("solutions", [])
         if refusal is not None:
-            self._check_judgeable(found, position, problem, refusal, may_be_empty)
+            self._check_judgeable(found, problem, refusal, may_be_empty)
         return problem
 
-    def _check_judgeable(
-        self, found: _Row, position: int, problem: dict[str, object], refusal: Refusal, may_be_empty: bool
-    ) -> None:
+    def _check_judgeable(self, found: _Row, problem: dict[str, object], refusal: Refusal, may_be_empty: bool) -> None:
         """Raise SampleError if a judge refuses a problem."""
         own_groups = [name for name in self._keep if isinstance(problem.get(name), (list, Mapping))]
         if (may_be_empty or own_groups) and no_solutions(problem):
             problem["solutions"] = []
         if why := refusal(problem):
-            name = str(problem["id"])
-            raise SampleError(f"{found.where} (problem {name!r}): {why}", position=position, sample_id=name)
+            raise found.bad(why, str(problem["id"]))
 
-    def _converted(self, found: _Row, position: int) -> Read | None:
+    def _converted(self, found: _Row) -> Read | None:
         """Return a row in the one shape; None if the adapter leaves it out."""
-        row, where = found.row, found.where
+        row = found.row
         if found.error:
-            raise SampleError(f"{where}: {found.error}.", position=position, sample_id=found.name)
+            raise found.bad(f"{found.error}.")
         if not isinstance(row, Mapping):
-            raise SampleError(f"{where}: a {type(row).__name__}, not a problem as a mapping.", position=position)
+            raise found.bad(f"a {type(row).__name__}, not a problem as a mapping.")
         try:
             if self._adapter is not None and (row := _adapted(self._adapter, row)) is None:
                 return None
             return read_row(row, self._tests, self._keep)
         except ValueError as e:
-            name = own_id(row)
-            if name is None:
-                raise SampleError(f"{where}: {e}.", position=position) from e.__cause__
-            where = f"{where} (problem {name!r})"
-            raise SampleError(f"{where}: {e}.", position=position, sample_id=str(name)) from e.__cause__
+            raise found.bad(f"{e}.", own_id(row)) from e.__cause__
 
     def _count_made_id(self, found: _Row, name: object) -> None:
         """Count a row whose id was made from its content, and warn about the first one."""
@@ -231,6 +230,9 @@ class Problems:
                 f"called {name!r}, by a digest of its statement and tests; so are others without one.",
                 stacklevel=2,
             )
+
+    def _numbered_rows(self) -> Iterator[_Row]:
+        return (row._replace(position=position) for position, row in enumerate(self._rows()))
 
     def _rows(self) -> Iterator[_Row]:
         path = self._path

@@ -93,7 +93,7 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
         >>> problem["tests"], problem["time_limit_s"], has_own_id
         ([{'input': '1', 'output': '2'}], 1.0, True)
     """
-    kept = {key: row[key] for key in keep if key in row}
+    kept = _picked(row, keep)
     if is_normal(row):
         return Read(_checked(row, tests) | kept, True)
     row = {name: _as_text(value) for name, value in row.items()}  # a file's columns may have the type binary
@@ -105,6 +105,10 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
     except _UNEXPECTED as e:  # a row may hold anything, and one of them must not end the run of the others
         raise ValueError(f"it can't be read as {shape.name}: {e}; it has {_listed(row)}") from e
     return Read(problem | kept, has_own_id)
+
+
+def _picked(row: Mapping[str, object], keys: Iterable[str]) -> dict[str, object]:
+    return {key: row[key] for key in keys if key in row}
 
 
 def _as_text(value: object) -> object:
@@ -195,7 +199,7 @@ def is_normal(row: Mapping[str, object]) -> bool:
 
 def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, object]:
     """Check a row that already has the one shape, and return it with its tests unchanged byte by byte."""
-    problem: dict[str, object] = {"id": row["id"]} | {key: row[key] for key in SOLUTIONS if key in row}
+    problem: dict[str, object] = {"id": row["id"], **_picked(row, SOLUTIONS)}
     names = dict.fromkeys((*_ALWAYS, *tests))
     _add_tests(problem, {name: _exact_tests(row[name], name) for name in names if row.get(name) is not None})
     problem |= limits_of(row) | {key: row[key] for key in CARRIED if row.get(key) is not None}
