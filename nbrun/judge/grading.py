@@ -539,11 +539,7 @@ def _contradiction(name: str, at: str = "") -> ValueError:
 
 
 def _possible(checks: Sequence[Check], tests: Sequence[str], whole: Sequence[str], name: str) -> list[str]:
-    """Return the verdicts that a submission can get as a whole, in view of what is permitted and required of each test.
-
-    Raises:
-        ValueError: no verdict is permitted of a test.
-    """
+    """Return the verdicts that a submission can get as a whole, in view of what is permitted and required of tests."""
     every = _meanings(_ALL)
     due: list[Sequence[str]] = [check.required for check in checks if check.required and any(map(check.matches, tests))]
     found: set[str] = set()

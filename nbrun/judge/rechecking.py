@@ -136,11 +136,7 @@ class _Undecided(Exception):
 
 
 def _verdict(result: Any, before: str | None, checker: Checker, runner: CheckerRunner | None) -> str:
-    """Return the verdict of the first failing test by this checker.
-
-    Raises:
-        _Undecided: there is none.
-    """
+    """Return the verdict of the first failing test by this checker; raise _Undecided if there is none."""
     known = verdicts.mapping(result)
     tests: Any = known.get("tests")
     if not tests or before in (None, Verdict.JUDGE_ERROR):

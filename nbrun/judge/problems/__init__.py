@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -131,11 +131,7 @@ def _read_as(shape: Shape, row: Mapping[str, object], tests: Sequence[str]) -> R
 
 
 def _shape_for(row: Mapping[str, object], tests: Sequence[str]) -> Shape:
-    """Return the shape of a row; nbrun's own if the user names its columns with tests.
-
-    Raises:
-        ValueError: the row's shape isn't known.
-    """
+    """Return the shape of a row, nbrun's own if the user names its columns with tests; raise ValueError for others."""
     shape = shape_of(row)
     if shape is not None:
         return shape
@@ -150,11 +146,7 @@ def _shape_for(row: Mapping[str, object], tests: Sequence[str]) -> Shape:
 
 
 def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -> None:
-    """Add the tests of these sets to a problem, and the harness that they need.
-
-    Raises:
-        ValueError: a set can't be read, or there is no test at all.
-    """
+    """Add the tests of these sets to a problem, and the harness that they need; raise ValueError without any test."""
     found: dict[str, Tests] = {}
     for name in dict.fromkeys((*_ALWAYS, *tests)):
         if (read := _read_set(draft, name)) is not None:
@@ -164,10 +156,10 @@ def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -
         raise ValueError(_no_test(draft, found))
 
 
-def _no_test(draft: Draft, found: Iterable[str]) -> str:
+def _no_test(draft: Draft, found: Collection[str]) -> str:
     """Return an error message for a row whose columns with tests, as far as they were asked for, have none."""
     counted = ", ".join(f"{column}: 0" for column in found) or "none of the sets that were asked for"
-    unread = ", ".join(dict.fromkeys(map(draft.column, draft.sets)).keys() - {*found})
+    unread = ", ".join(column for column in map(draft.column, draft.sets) if column not in found)
     return f"it has no test ({counted})" + (f"; it has {unread}, which tests= leaves out" if unread else "")
 
 

@@ -660,12 +660,12 @@ def _evalplus(draft: Draft) -> None:
     known = {"entry": entry, "reference": reference, "atol": number(first(row, "atol") or 0, "atol")}
     _complete(draft, prompt, entry)
     draft.sets = {name: value for name, value in draft.sets.items() if plain(value)}
+    draft.read = lambda value, where, _: _evalplus_tests(value, where, known)
 
-    def read(value: object, where: str, _: str | None) -> Tests:
-        inputs = json.dumps(parsed(value, where), default=plain)
-        return code_tests([_EVALPLUS.format(**{k: repr(v) for k, v in (known | {"inputs": inputs}).items()})], where)
 
-    draft.read = read
+def _evalplus_tests(value: object, where: str, known: Mapping[str, object]) -> Tests:
+    values = {**known, "inputs": json.dumps(parsed(value, where), default=plain)}
+    return code_tests([_EVALPLUS.format(**{name: repr(value) for name, value in values.items()})], where)
 
 
 EVALPLUS = Shape(
@@ -690,15 +690,14 @@ def _mbpp(draft: Draft) -> None:
     row = draft.row
     lines = map(str, plain(first(row, "test_imports")) or ())
     before = "\n".join([*lines, text_of(row, "test_setup_code")])
-    last: Any = row.get("test")
+    last = row.get("test")
+    draft.read = lambda value, where, _: _mbpp_tests(value, where, before, last if where == "test_list" else None)
 
-    def read(value: object, where: str, _: str | None) -> Tests:
-        tests = code_tests(plain(parsed(value, where)), where, before)
-        if where == "test_list" and isinstance(last, str) and last.strip():
-            return tests.joined(code_tests([last], "test"), "test")
-        return tests
 
-    draft.read = read
+def _mbpp_tests(value: object, where: str, before: str, last: object) -> Tests:
+    codes: Any = plain(parsed(value, where))
+    tests = code_tests(codes, where, before)
+    return tests.joined(code_tests([last], "test"), "test") if isinstance(last, str) and last.strip() else tests
 
 
 MBPP = Shape(

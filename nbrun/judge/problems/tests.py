@@ -208,9 +208,8 @@ def _read_sides(value: Mapping[str, Any], where: str, function: str | None) -> T
 def _read_columns(struct: Mapping[str, Any], where: str, function: str | None, lines: bool) -> Tests:
     """Return the tests of a struct of lists.
 
-    Args:
-        lines: whether a list of outputs is always lines, as in APPS and TACO, never alternatives. Not if the struct
-            has other lists beside the two sides.
+    With `lines`, a list of outputs is always lines, as in APPS and TACO, never alternatives; not if the struct has
+    other lists beside the two sides.
     """
     columns = {key: cells for key, cells in struct.items() if isinstance(cells, list)}
     counts = [len(columns[side]) if side in columns else "no" for side in _SIDES]
@@ -236,11 +235,7 @@ def _lacking(test: Mapping[Any, object]) -> str:
 
 
 def _as_test(test: object, where: str) -> dict[str, Any]:
-    """Return a test as a mapping whose sides are called "input" and "output".
-
-    Raises:
-        ValueError: a side is missing.
-    """
+    """Return a test as a mapping whose sides are called "input" and "output"; raise ValueError if it lacks one."""
     if isinstance(test, list) and len(test) == 2:
         return {"input": test[0], "output": test[1]}
     if is_missing(test):
@@ -307,11 +302,7 @@ def _of_stream(side: Any, stream: str) -> Any:
 
 
 def _are_alternatives(due: list[object], may_be: bool) -> bool:
-    """Return whether a list of outputs is alternatives, as in xCodeEval, not the lines of one output.
-
-    Args:
-        may_be: whether a list of several texts is alternatives, because the input is text.
-    """
+    """Return whether outputs are alternatives, as in xCodeEval; several texts `may_be` if the input is text."""
     return (may_be and len(due) > 1) or any(isinstance(other, list) for other in due)
 
 
@@ -377,11 +368,7 @@ class Call(NamedTuple):
 
 
 def _call_in(row: Mapping[str, object], where: str) -> Call:
-    """Return the call in a test.
-
-    Arguments as text are a line of JSON for each, and the result is JSON too. The type "function_call" has one list of
-    arguments, which may be JSON text.
-    """
+    """Return the call in a test, with arguments as lines of JSON, or as one list for the type "function_call"."""
     given, due, kind = row["input"], row["output"], _kind_of(row)
     if not isinstance(given, str):
         return Call(_arguments(given, where), _json_or_text(due) if kind == "function_call" else due)
@@ -445,9 +432,10 @@ def _printed_lines(text: str) -> list[object]:
 
 def _by_name(text: str) -> dict[str, object]:
     call = ast.parse(f"f({text.strip()})", mode="eval").body
-    if not isinstance(call, ast.Call) or call.args or not call.keywords:
-        raise ValueError(f"{text[:40]!r} has no names of arguments")
-    return {str(argument.arg): ast.literal_eval(argument.value) for argument in call.keywords}
+    match call:
+        case ast.Call(args=[], keywords=[_, *_] as named):
+            return {str(argument.arg): ast.literal_eval(argument.value) for argument in named}
+    raise ValueError(f"{text[:40]!r} has no names of arguments")
 
 
 def _json_or_text(text: Any) -> Any:
