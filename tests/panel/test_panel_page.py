@@ -233,7 +233,9 @@ def test_the_longest_verdict_of_a_task_is_not_cut_off(width: int, show: Any) -> 
     panel.page.locator('[data-sample-id="a"]').click()
     panel.until_text(f"{verdict} ≠")
     is_cut = "e => e.scrollWidth > e.clientWidth"
-    for cell in panel.page.locator(".nbrun-tasks .nbrun-task-outcome, .nbrun-tasks .nbrun-task-time").all():
+    cells = panel.page.locator(".nbrun-tasks .nbrun-task-outcome, .nbrun-tasks .nbrun-task-time").all()
+    assert cells
+    for cell in cells:
         assert not cell.evaluate(is_cut), cell.inner_text()
     rows = panel.page.locator(".nbrun-tasks .nbrun-row")
     assert all(not row.evaluate(is_cut) for row in rows.all()), "every column is inside the table"
@@ -254,7 +256,9 @@ def test_addresses_and_states_of_endpoints_are_not_cut_off(width: int, show: Any
     panel.until_text("3 being tried")
     panel.page.locator("summary", has_text="Endpoints").click()
     panel.until_text("HTTP 502")
-    for cell in panel.page.locator(".nbrun-endpoints .nbrun-spacer [role=gridcell]").all():
+    cells = panel.page.locator(".nbrun-endpoints .nbrun-spacer [role=gridcell]").all()
+    assert len(cells) >= 3
+    for cell in cells:
         assert cell.bounding_box()["width"] > 0
         assert not cell.evaluate("e => e.scrollWidth > e.clientWidth"), cell.inner_text()
 

@@ -291,6 +291,7 @@ def test_samples_of_the_older_program_are_opened_too(name: str, tmp_path: Path) 
     run.wait()
     df = nbrun.load_results(tmp_path / name)
     df = df[df["index"].notna()]
+    assert len(df)
     for sample_id, group in df.groupby("sample_id", observed=True):
         wanted = {(g, int(i)): v for g, i, v in zip(group["group"], group["index"], group["verdict"], strict=True)}
         assert {(row.group, row.index): row.verdict for row in controls_of(run).tasks(str(sample_id))} == wanted

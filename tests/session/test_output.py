@@ -93,6 +93,7 @@ def test_every_way_to_print_is_kept_with_the_error_entry(way: Callable[[nbrun.Ta
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         run(tmp_path, fails_after(way)).wait(60)
+    assert set(printed(tmp_path)) == {1, 2, 3}
     for item, text in printed(tmp_path).items():
         assert f"line of {item}" in text
         assert all(f"line of {other}" not in text for other in {1, 2, 3} - {item})
@@ -107,6 +108,7 @@ def test_the_output_of_coroutines_is_kept_apart(tmp_path: Path) -> None:
         raise ValueError("no")
 
     run(tmp_path, fn, range(9), workers=9).wait(60)  # fewer than pause a run that fails from its beginning
+    assert set(printed(tmp_path)) == set(range(9))
     for item, text in printed(tmp_path).items():
         assert text == f"line of {item}\n" * 20 + f"thread of {item}\n"
 
