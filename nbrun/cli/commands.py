@@ -323,8 +323,12 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _records(table: pd.DataFrame) -> Any:
+    return json.loads(table.to_json(orient="records"))
+
+
 def _comparison_json(table: pd.DataFrame, tests: pd.DataFrame, flips: pd.DataFrame | None) -> str:
-    out = {name: json.loads(t.to_json(orient="records")) for name, t in (("rates", table), ("mcnemar", tests))}
+    out = {"rates": _records(table), "mcnemar": _records(tests)}
     if flips is not None:
         out["confusion"] = [
             {"first": a, "second": b, "n": int(n)} for a, row in flips.iterrows() for b, n in row.items() if n
@@ -434,11 +438,11 @@ def _print_errors(rows: pd.DataFrame, n: int, results: str) -> None:
     """Print a table, and the command that shows its first row whole."""
     shown = rows.assign(
         message=[shorten(message, _MESSAGE_CHARS) for message in rows["message"]],
-        sample_id=[escape_control_chars(str(id)) for id in rows["sample_id"]],
+        sample_id=list(map(escape_control_chars, map(str, rows["sample_id"]))),
     )
     print(shown.to_string(index=False, na_rep="-", max_colwidth=_MESSAGE_CHARS))
     first = rows.iloc[0]
-    place = "" if first["index"] is None or first["index"] != first["index"] else f" {first['index']}"
+    place = "" if first.isna()["index"] else f" {first['index']}"
     id = escape_control_chars(str(first["sample_id"]))
     print(
         f"\n{counted(n, 'task')} ended in errors; they run again when the run is started again. To see one:\n"

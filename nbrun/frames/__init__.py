@@ -23,25 +23,16 @@ if TYPE_CHECKING:
     from nbrun.frames.rate_tables import rates as rates
     from nbrun.frames.rate_tables import unexpected as unexpected
 
-#: Public name -> the module that defines it. No module may have the name of one of its public functions: importing it
+#: Module -> the public names that it defines. No module may have the name of one of its public functions: importing it
 #: would put the module in the function's place, as an attribute of this package.
-_MODULES = {
-    "Status": "inspect",
-    "align": "rate_tables",
-    "compare": "rate_tables",
-    "confusion": "rate_tables",
-    "iter_results": "load",
-    "load_arrow": "load",
-    "load_results": "load",
-    "load_samples": "load",
-    "mcnemar": "rate_tables",
-    "rates": "rate_tables",
-    "show": "inspect",
-    "status": "inspect",
-    "unexpected": "rate_tables",
+_EXPORTS = {
+    "inspect": "Status show status",
+    "load": "iter_results load_arrow load_results load_samples",
+    "rate_tables": "align compare confusion mcnemar rates unexpected",
 }
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
-__all__ = list(_MODULES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

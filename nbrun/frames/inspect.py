@@ -221,8 +221,7 @@ def _of_directory(results: Results, sample_id: str, group: str | None, index: in
         raise InputError(f"show: sample {sample_id!r} has no group {group!r}; it has {', '.join(entries)}.")
     if index is None:
         return _overview(sample_id, entries if group is None else {group: entries[group]})
-    if group is None:
-        group = "solution" if "solution" in entries else next(iter(entries))
+    group = next(iter(entries)) if group is None else group  # the group `solution` comes first
     by_index = {e["index"] if e["index"] is not None else i: e for i, e in enumerate(entries[group])}
     if index not in by_index:
         raise InputError(

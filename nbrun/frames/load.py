@@ -192,7 +192,7 @@ class _Options:
     def select(self, df: pd.DataFrame, *, is_part: bool = False) -> pd.DataFrame:
         """Return the wanted columns, in the given order."""
         if self._hides_empty:
-            return df.drop(columns=[c for c in MAYBE_EMPTY if c in df.columns and df[c].isna().all()])
+            return df.drop(columns=[c for c in MAYBE_EMPTY if df[c].isna().all()])
         if self.columns is None:
             return df
         missing = {c: self._column(df, c, "columns", is_part) for c in self.columns if c not in df.columns}

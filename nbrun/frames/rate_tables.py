@@ -31,15 +31,7 @@ Z = 1.959963984540054
 #: Exceptions that a judge raises: its own faults, not errors of a task.
 JUDGE_ERRORS = ("JudgeError", "NotSupportedError", "JudgeUnavailableError")
 #: verdict -> the column that counts it
-COUNTED = {
-    Verdict.ACCEPTED: "n_accepted",
-    Verdict.WRONG_ANSWER: "n_wrong_answer",
-    Verdict.TIME_LIMIT_EXCEEDED: "n_time_limit_exceeded",
-    Verdict.MEMORY_LIMIT_EXCEEDED: "n_memory_limit_exceeded",
-    Verdict.OUTPUT_LIMIT_EXCEEDED: "n_output_limit_exceeded",
-    Verdict.RUNTIME_ERROR: "n_runtime_error",
-    Verdict.COMPILE_ERROR: "n_compile_error",
-}
+COUNTED = {v: f"n_{v.name.lower()}" for v in Verdict if v != Verdict.JUDGE_ERROR}
 RATES = ("tpr", "tnr", "balanced_accuracy", "tpr_low", "tpr_high", "tnr_low", "tnr_high")
 #: Each task of a directory is in one of the first five of these, or missing.
 COUNTS = (

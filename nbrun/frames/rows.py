@@ -21,6 +21,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from math import isfinite, nan
 from pathlib import Path
 from queue import SimpleQueue
@@ -306,7 +307,7 @@ def _check(pack: Pack) -> Pack:
     """
     rows = [record["n"] for record in pack.files]
     sizes_are_right = all(len(data) in (SIZES[code], SIZES[code] * pack.n) for code, data in pack.arrays.values())
-    types = {kind for texts in pack.all_texts() for kind in {*map(type, texts)}}
+    types = {*map(type, chain.from_iterable(pack.all_texts()))}
     rows_are_right = {*map(type, rows)} <= {int} and sum(rows) == pack.n and min(rows, default=0) >= 0
     if not (rows_are_right and sizes_are_right and types <= {str}):
         raise BadPack("it holds something else")

@@ -279,10 +279,10 @@ def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
     """
     wanted = {*DTYPES, *t.extras} if columns is None else set(columns)
     out: dict[str, Any] = {}
-    expected = _as_expected(t) if "as_expected" in wanted else None
+    t.numbers["as_expected"] = _as_expected(t)
     for name in DTYPES:
         if name in wanted:
-            out[name] = _column(t, name) if name != "as_expected" else expected
+            out[name] = _column(t, name)
         t.numbers.pop(name, None)
         t.texts.pop(name, None)
     for name in list(t.extras):
@@ -322,15 +322,16 @@ def _numbers(values: Array, dtype: str) -> Any:
     return pd.arrays.IntegerArray(np.where(values < 0, 0, values).astype(np.int64), values < 0)
 
 
+#: What verdicts.expected says, as a number.
 _SIDES = {True: 1, False: 0, None: -1}
 
 
-def _as_expected(t: Table) -> Any:
-    """Return whether each judged solution was accepted exactly if it is a correct one; NA in other groups."""
+def _as_expected(t: Table) -> Array:
+    """Return 1 where a judged solution was accepted exactly if it is a correct one, else 0; -1 in other groups."""
     groups = t.texts["group"]
     sides = np.array([_SIDES[verdicts.expected(group)] for group in groups.texts] + [-1])
     side, accepted = sides[groups.codes], t.numbers["accepted"]
-    return pd.arrays.BooleanArray(accepted == side, (accepted < 0) | (side < 0))
+    return np.where((accepted < 0) | (side < 0), np.int8(-1), accepted == side)
 
 
 def _category(of: DictionaryArray) -> pd.Categorical:
