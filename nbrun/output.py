@@ -109,10 +109,9 @@ class _Tail:
         """Add what was written, and return the lines that it completes."""
         *complete, last = (self._open[stream] + text).split("\n")
         self._open[stream] = _overwritten(last)[-TAIL_BYTES:]
-        lines = [_overwritten(line) for line in complete]
-        for line in lines:
-            self._lines.append(line)
-            self._size += len(line) + 1
+        lines = list(map(_overwritten, complete))
+        self._lines += lines
+        self._size += sum(map(len, lines)) + len(lines)
         while self._size > 2 * TAIL_BYTES and len(self._lines) > 1:
             self._size -= len(self._lines.pop(0)) + 1
         return lines
@@ -140,8 +139,7 @@ def _overwritten(line: str) -> str:
     """Return a line as a terminal shows it at the end: what follows the last carriage return."""
     if "\r" not in line:
         return line
-    parts = [part for part in line.split("\r") if part.strip()]
-    return parts[-1] if parts else ""
+    return next((part for part in reversed(line.split("\r")) if part.strip()), "")
 
 
 class RunOutput:
@@ -319,10 +317,9 @@ class WorkerOutput(RunOutput):
         self.end_lines(task)
         key = _key(task)
         with self._lock:
-            notes, tail = self._collected.pop(key, None), self._tails.pop(key, None)
-        if notes is None and tail is None:
-            return None
-        return TaskOutput(list(notes or ()), "" if tail is None else tail.text())
+            notes, tail = self._collected.pop(key, ()), self._tails.pop(key, None)
+        written = TaskOutput(list(notes), "" if tail is None else tail.text())
+        return written if any(written) else None
 
 
 _of_functions: weakref.WeakValueDictionary[str, RunOutput] = weakref.WeakValueDictionary()
@@ -383,7 +380,7 @@ class _Stream:
 
     def isatty(self) -> bool:
         """Return False in a task, since programs must not move a cursor in captured output."""
-        return False if current_writer() is not None else bool(self.target is not None and self.target.isatty())
+        return bool(current_writer() is None and self.target is not None and self.target.isatty())
 
     @property
     def buffer(self) -> Any:

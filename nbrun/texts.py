@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+from functools import cache
 from itertools import islice
 from math import isfinite
 from typing import Protocol, SupportsIndex, TypeVar
@@ -89,17 +90,16 @@ def digits_of(number: int) -> str:
         return str(number)
     import decimal
 
-    powers: dict[int, decimal.Decimal] = {}
+    @cache
+    def power_of_2(exponent: int) -> decimal.Decimal:
+        return decimal.Decimal(2) ** exponent
 
     def convert(n: int, width: int) -> decimal.Decimal:
         if width <= _PLAIN_BITS:
             return decimal.Decimal(n)
         half = width >> 1
         high = n >> half
-        power = powers.get(half)
-        if power is None:
-            power = powers[half] = decimal.Decimal(2) ** half
-        return convert(n - (high << half), half) + convert(high, width - half) * power
+        return convert(n - (high << half), half) + convert(high, width - half) * power_of_2(half)
 
     with decimal.localcontext(decimal.Context(decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)):
         text = str(convert(abs(number), bits))
@@ -124,17 +124,17 @@ def integer_of(digits: str) -> int:
         raise ValueError(f"no integer: {digits[:40]}…")
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"an integer of {len(digits):,} digits; more than {MAX_DIGITS:,} are not read")
-    powers: dict[int, int] = {}
+
+    @cache
+    def power_of_10(exponent: int) -> int:
+        return int(5**exponent) << exponent
 
     def convert(start: int, stop: int) -> int:
         size = stop - start
         if size <= _PLAIN_DIGITS:
             return int(digits[start:stop])
         low = size >> 1
-        power = powers.get(low)
-        if power is None:
-            power = powers[low] = 5**low << low
-        return convert(start, stop - low) * power + convert(stop - low, stop)
+        return convert(start, stop - low) * power_of_10(low) + convert(stop - low, stop)
 
     value = convert(0, len(digits))
     return -value if negative else value

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,7 +90,7 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all  A parsed command has its function as `run`, or None where none was given."""
+    """Return the parser of all commands. A parsed command has its function as `run`, or None where none was given."""
     parser = argparse.ArgumentParser(
         prog="nbrun",
         description="Look at, export and repair the results that nbrun saved. Runs are started in Python, by "
@@ -105,11 +106,11 @@ def make_parser() -> argparse.ArgumentParser:
     for c in _COMMANDS:
         epilog = "\n  ".join(("examples:", *c.examples))
         command = subparsers.add_parser(
-            c.name, help=c.summary, description=c.about, epilog=epilog, formatter_class=_HelpFormatter
+            c.run.__name__, help=c.summary, description=c.about, epilog=epilog, formatter_class=_HelpFormatter
         )
         command.set_defaults(run=c.run)
-        for name, options in c.arguments:
-            command.add_argument(name, **options)
+        for add_to in c.arguments:
+            add_to(command)
     return parser
 
 
@@ -669,37 +670,30 @@ def _left_out_text(left_out: Counter[str]) -> str:
 # ---- the table of commands
 
 
-class _Argument(NamedTuple):
-    """An argument of a command, and what argparse's add_argument takes beside its name."""
-
-    name: str
-    options: dict[str, Any]
-
-
 class _Command(NamedTuple):
     """One command.
 
     Attributes:
-        run: called with the parsed arguments; returns the exit code.
-        summary: its line in the list of
+        run: called with the parsed arguments; returns the exit code. The command has its name.
+        summary: its line in the list of commands.
         about: a paragraph for its own help page.
         examples: commands as a user would type them.
+        arguments: called with the command's parser, which they are added to.
     """
 
-    name: str
     run: Callable[[argparse.Namespace], int]
     summary: str
     about: str
     examples: tuple[str, ...]
-    arguments: tuple[_Argument, ...]
+    arguments: tuple[methodcaller, ...]
 
 
-def _argument(name: str, help: str, **options: Any) -> _Argument:
-    return _Argument(name, {"help": help, **options})
+def _argument(name: str, help: str, **options: Any) -> methodcaller:
+    return methodcaller("add_argument", name, help=help, **options)
 
 
-def _flag(name: str, help: str) -> _Argument:
-    return _Argument(name, {"help": help, "action": "store_true"})
+def _flag(name: str, help: str) -> methodcaller:
+    return _argument(name, help, action="store_true")
 
 
 def _seconds(text: str) -> float:
@@ -718,7 +712,6 @@ _JSON = _flag("--json", "print JSON, for other programs")
 #: In the order in which the help lists them.
 _COMMANDS = (
     _Command(
-        "demo",
         demo,
         "judge the problem set that comes with nbrun",
         "Judge the 14 problems and 126 solutions that come with nbrun, in a sandbox on this machine, and print "
@@ -728,13 +721,15 @@ _COMMANDS = (
         ("nbrun demo", "nbrun demo --workers 2 --results /tmp/demo"),
         (
             _argument(
-                "--results", "where to save the results (default: ./nbrun-demo)", metavar="DIR", default="nbrun-demo"
+                "--results",
+                "where to save the results (default: ./nbrun-demo)",
+                metavar="DIR",
+                default="nbrun-demo",
             ),
             _argument("--workers", "how many programs run at a time (default: 4)", metavar="N", type=int, default=4),
         ),
     ),
     _Command(
-        "status",
         status,
         "count what is saved",
         "Count samples, tasks that are done, and tasks that ended in errors. It reads no results, so it is "
@@ -755,7 +750,6 @@ _COMMANDS = (
         ),
     ),
     _Command(
-        "rates",
         rates,
         "how many correct solutions were accepted and incorrect ones rejected",
         "Print one row for each sample: tpr is the share of correct solutions that were accepted, tnr the share "
@@ -785,7 +779,6 @@ _COMMANDS = (
         ),
     ),
     _Command(
-        "compare",
         compare,
         "compare the verdicts of several runs",
         "Print the rates of several runs side by side, over the tasks that all of them have judged, which "
@@ -803,7 +796,6 @@ _COMMANDS = (
         ),
     ),
     _Command(
-        "show",
         show,
         "look at a sample, or at one of its results",
         "List the results of a sample, or print one of them whole: source, verdict, the first failing test, "
@@ -819,12 +811,13 @@ _COMMANDS = (
             _argument("id", "the sample's id; a wrong one prints similar ids", metavar="ID"),
             _argument("index", "which item; without it, all are listed", metavar="INDEX", type=int, nargs="?"),
             _argument(
-                "--group", "the group of the item (default: solution, or the only group that has INDEX)", metavar="NAME"
+                "--group",
+                "the group of the item (default: solution, or the only group that has INDEX)",
+                metavar="NAME",
             ),
         ),
     ),
     _Command(
-        "errors",
         errors,
         "list the tasks that ended in errors",
         "Count the tasks that ended in errors, by kind and message, with an example of each. They run again when "
@@ -837,7 +830,6 @@ _COMMANDS = (
         ),
     ),
     _Command(
-        "archive",
         archive,
         "move the files of finished samples into one compressed file",
         "Move the files of finished samples into one compressed file in the same directory. Everything reads and "
@@ -846,7 +838,6 @@ _COMMANDS = (
         (_DIR, _JSON, _flag("--unpack", "move archived samples back into files of their own")),
     ),
     _Command(
-        "merge",
         merge,
         "make one new directory from several",
         "Make a new results directory from several, which stay as they are. Of two results of one task the newer "
@@ -855,7 +846,6 @@ _COMMANDS = (
         (_argument("target", "the directory to make; it must not exist", metavar="TARGET"), _DIRS, _JSON),
     ),
     _Command(
-        "export",
         export,
         "write all results to a file, one row for each",
         "Write all results to a file, one row for each. The file's name decides its format: .csv, .json, .jsonl, "
@@ -870,7 +860,6 @@ _COMMANDS = (
         ),
     ),
     _Command(
-        "check",
         check,
         "look for damage in a results directory",
         "Read everything in a results directory and list what is damaged and what that costs. The exit code is 1 "

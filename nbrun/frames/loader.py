@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +89,7 @@ class Loader:
         self._stale, self._listener, self._bodies = stale, listener, bodies
         self._folder = str(self._reader.path)
         self._cache = RowCache(Path(self._folder), is_used=listener is None)
-        self._tables: dict[int, Table] = {}  # of the cache's parts
+        self._table_of_part = cache(lambda part: table_of(self._cache.packs[part]))
         self._helpers = Helpers()
         self._unknown_bytes = 0  # of files that the cache doesn't have, while they are listed
         self._progress_line = ProgressLine()
@@ -179,8 +179,8 @@ class Loader:
         began_at = time.time()
         kept = {info.name: self._cache.hits[info.name] for info in infos if self._is_kept(info, now)}
         wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos if i.name not in kept]
-        packs = read_all(self._folder, wanted, self._progress_line.read, self._helpers) if wanted else []
-        fresh = [record for pack in packs for record in pack.files]
+        packs = read_all(self._folder, wanted, self._progress_line.read, self._helpers)
+        fresh = list(chain.from_iterable(pack.files for pack in packs))
         self._note_problems(fresh)
         old, new = self._kept_runs(kept.values()), list(map(table_of, packs))
         table = join([*old, *new, table_of(FileReader(self._folder).pack())])
@@ -202,9 +202,7 @@ class Loader:
                 runs[-1] = Kept(kept.part, runs[-1].start, kept.stop, kept.record)
             else:
                 runs.append(kept)
-        for part in {run.part for run in runs} - set(self._tables):
-            self._tables[part] = table_of(self._cache.packs[part])
-        return [self._tables[run.part].slice(run.start, run.stop) for run in runs]
+        return [self._table_of_part(run.part).slice(run.start, run.stop) for run in runs]
 
     def _read_slowly(self, infos: Sequence[FileInfo], now: Snapshot, fresh: FileReader) -> None:
         """Read files here, one after another, for a listener."""
