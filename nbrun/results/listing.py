@@ -240,17 +240,10 @@ def _waits() -> int:
 def _read_ahead(entries: Iterator[os.DirEntry[str]]) -> None:
     """Let the system load what will be read of these files."""
     for entry in entries:
-        try:
-            fd, stat = plain_files.open_and_stat(entry)
-        except OSError:
-            continue  # it is reported when it is looked at
-        try:
-            plain_files.pread(fd, sample_file.HEAD_BYTES, 0)
-            plain_files.pread(fd, sample_file.TAIL_BYTES, max(0, stat.st_size - sample_file.TAIL_BYTES))
-        except OSError:
-            continue
-        finally:
-            os.close(fd)
+        with suppress(OSError), plain_files.open_reading(entry, buffering=0) as f:  # reported when it is looked at
+            f.read(sample_file.HEAD_BYTES)
+            f.seek(max(0, os.fstat(f.fileno()).st_size - sample_file.TAIL_BYTES))
+            f.read(sample_file.TAIL_BYTES)
 
 
 def _rank(x: FileInfo) -> tuple[bool, bool, int, bool]:

@@ -344,15 +344,10 @@ class Match(dict[str, object]):
     def record(self) -> Record | None:
         """Return the record as it is in the log; None where it is no longer there."""
         try:
-            fd = plain_files.open_plain(self._path)
-        except OSError:
-            return None
-        try:
-            return unframe(plain_files.read_at(fd, self._start, self._length), self._start)
+            with plain_files.open_reading(self._path, buffering=0) as f:
+                return unframe(plain_files.read_at(f.fileno(), self._start, self._length), self._start)
         except (OSError, EOFError):
             return None
-        finally:
-            os.close(fd)
 
 
 def head_bytes(record: Record) -> int:

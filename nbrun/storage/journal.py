@@ -341,7 +341,7 @@ class Journal:
         with self._lock:
             for batch in batches:
                 batch.state.unsaved -= len(batch.records)
-            self.backpressure.subtract(count, size)
+            self.backpressure.add(-count, -size)
             self.saved_bytes += size
             self.saved += count
             if self.backpressure.results < TUNING.group_results:
@@ -539,14 +539,9 @@ class WriteBackpressure:
         )
 
     def add(self, results: int, size: int) -> None:
-        """Count results that were put."""
+        """Count results that were put; negative numbers take out those that are saved."""
         self.results += results
         self.bytes += size
-
-    def subtract(self, results: int, size: int) -> None:
-        """Stop counting results that are saved."""
-        self.results -= results
-        self.bytes -= size
 
     def let_in(self) -> None:
         """Wake as many waiting workers as may find room."""

@@ -210,15 +210,14 @@ def kept_quiet(path: Path) -> Iterator[None]:
 def holder_of(path: Path) -> str:
     """Return a text that names the process holding a directory's lock now; "" where none does."""
     try:
-        fd = plain_files.open_plain(path)
+        file = plain_files.open_reading(path, buffering=0)
     except OSError:
         return ""
-    try:
-        _try_lock(fd, shared=True)
-    except OSError:
-        return _holder_text(_read_note(fd)).removesuffix(",")
-    finally:
-        os.close(fd)
+    with file:
+        try:
+            _try_lock(file.fileno(), shared=True)
+        except OSError:
+            return _holder_text(_read_note(file.fileno())).removesuffix(",")
     return ""
 
 
@@ -254,13 +253,10 @@ def _lock_now(fd: int, *, shared: bool = False) -> None:
 
 def _note_of(path: Path) -> JsonObject:
     try:
-        fd = plain_files.open_plain(path)
+        with plain_files.open_reading(path, buffering=0) as file:
+            return _read_note(file.fileno())
     except OSError:
         return {}
-    try:
-        return _read_note(fd)
-    finally:
-        os.close(fd)
 
 
 def _read_note(fd: int) -> JsonObject:

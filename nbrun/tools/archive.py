@@ -149,9 +149,7 @@ def _may_lack(folder: Path, file: FileInfo, archived: FileInfo) -> bool:
 
 
 def _is_finished(directory: Directory, info: FileInfo) -> bool:
-    if info.is_damaged:
-        return False
-    if info.source == NBRUN:
+    if info.source == NBRUN:  # a damaged one doesn't say that it is complete
         return info.is_complete
     match = directory.matches.get(info.sample_id)
     if match is not None and match["size"] == info.size:

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
@@ -185,25 +186,27 @@ class _Merging:
         if newer := of_newer_format(self._problems):
             raise FormatError(f"{newer}. Update nbrun.", path=newer.path)
         self._add_runs(readers)
-        held = [_ids(view) for view in views]
-        for sample_id in sorted(set().union(*held)):
-            those = [Held(view, sample_id) for view, ids in zip(views, held, strict=True) if sample_id in ids]
-            self._out.in_several += len(those) > 1
-            if not self._add_copy(those):
-                self._add(sample_id, those)
+        self._add_samples(views)
         self._save_matches(0)
         if self._open.attempts:
             carry_attempts(self._directory, self._open, Recovery(self._open.attempts))
         files.sync_folder(self._directory.path)
         self._out.problems = [str(problem) for problem in self._problems]
 
+    def _add_samples(self, views: list[Snapshot]) -> None:
+        held = [_ids(view) for view in views]
+        for sample_id in sorted(set().union(*held)):
+            those = [Held(view, sample_id) for view, ids in zip(views, held, strict=True) if sample_id in ids]
+            self._out.in_several += len(those) > 1
+            if not self._add_copy(those):
+                self._add(sample_id, those)
+
     def _add_runs(self, readers: list[Reader]) -> None:
         """Save the run records, each once: they say under which settings entries were made."""
         records: list[Mapping[str, object]] = []
-        for reader in readers:
-            for record in read_runs(reader.path / FOLDER):
-                if record not in records:
-                    records.append(record)
+        for record in chain.from_iterable(read_runs(reader.path / FOLDER) for reader in readers):
+            if record not in records:
+                records.append(record)
         if not records:
             return
         totals = _joined_totals([reader.totals() for reader in readers])
