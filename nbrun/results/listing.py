@@ -254,16 +254,21 @@ def _rank(x: FileInfo) -> tuple[bool, bool, int, bool]:
 # ---- archives
 
 
-def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
-    """Return the number and name of each archive in a results directory, the oldest first."""
+def archives_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the archives in a results directory, the oldest first."""
     names = [name for name in os.listdir(folder) if name.startswith("archive-")]  # of many names few by far
-    return sorted((int(m[1]), name) for name in names if (m := _NAME.fullmatch(name)))
+    return [name for _, name in _numbered(names)]
 
 
 def next_number(folder: Path) -> int:
     """Return the number of the next archive. The log names those that are gone, so that no number is used again."""
-    logged = [_NAME.fullmatch(r["archive"]) for r in read_archived(folder / FOLDER)]
-    return 1 + max([n for n, _ in archive_numbers(folder)] + [int(m[1]) for m in logged if m], default=0)
+    logged = [record["archive"] for record in read_archived(folder / FOLDER)]
+    return 1 + max((number for number, _ in _numbered([*archives_in(folder), *logged])), default=0)
+
+
+def _numbered(names: Iterable[str]) -> list[tuple[int, str]]:
+    """Return the names that are archives', each after its number, in order."""
+    return sorted((int(m[1]), name) for name in names if (m := _NAME.fullmatch(name)))
 
 
 class _BadArchive(Exception):
@@ -291,26 +296,30 @@ class Archives:
         """Return sample id -> what its file would say; and what can't be read."""
         found: dict[str, FileInfo] = {}
         problems: list[Problem] = []
-        numbers = archive_numbers(self._folder)
-        self._indexes = {name: self._indexes[name] for _, name in numbers if name in self._indexes}
+        names = archives_in(self._folder)
         gone = self.gone()
-        self.listed = {name for _, name in numbers} | {archive for archive, _ in gone}
-        for _, name in numbers:
-            index = self._index(name)
+        self.listed = {*names, *(archive for archive, _ in gone)}
+        known, self._indexes = self._indexes, {}
+        for name in names:
+            index = self._index(name, known.get(name))
             problems += [Problem(str(self._folder / name), what) for what in index.bad]
             found |= {info.sample_id: info for info in index.infos if (name, info.name) not in gone}
         self._found = {info.name: info for info in found.values()}
         return found, problems
 
-    def _index(self, name: str) -> _Index:
-        """Return an archive's index, or one without files that says why it can't be read."""
+    def _index(self, name: str, known: _Index | None) -> _Index:
+        """Return an archive's index, or one without files that says why it can't be read.
+
+        Args:
+            known: the index as it was read before.
+        """
         try:
             stat = os.lstat(self._folder / name)
             state = stat.st_ino, stat.st_ctime_ns, stat.st_size
-            known = self._indexes.get(name)
             if known is None or known.state != state:
                 bad: list[str] = []
-                known = self._indexes[name] = _Index(state, _read_index(self._folder, name, bad), bad)
+                known = _Index(state, _read_index(self._folder, name, bad), bad)
+            self._indexes[name] = known
             return known
         except FileNotFoundError:  # unpacked meanwhile: its samples are in files again
             return _Index((0, 0, 0), [], [])
@@ -334,7 +343,7 @@ class Archives:
 
     def names(self) -> set[str]:
         """Return the names of the archives that are there and of those that the log mentions."""
-        return {name for _, name in archive_numbers(self._folder)} | {archive for archive, _ in self.gone()}
+        return {*archives_in(self._folder), *(archive for archive, _ in self.gone())}
 
     def find(self, name: str, *, refresh: bool) -> FileInfo | None:
         """Find an archived file by its name. Unless `refresh`, a file that was listed before isn't listed again."""

@@ -132,7 +132,7 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
                 kept.add(info.place.name)
                 what = f"differs from its file, which counts, so {info.place.name} stays"
                 out.problems.append(f"{info.name} {what}")
-        for _, name in listing.archive_numbers(directory.path):
+        for name in listing.archives_in(directory.path):
             if name not in kept:
                 files.remove(directory.path / name)
         files.sync_folder(directory.path)
