@@ -476,11 +476,13 @@ def _shortened(value: JsonValue, depth: int = 0) -> JsonValue:
         return value[:PREVIEW_CHARS]
     if type(value) is int and value.bit_length() > 64:
         return digits_of(value)[:PREVIEW_CHARS]
-    if isinstance(value, dict) and depth < 3:
-        return {k: _shortened(v, depth + 1) for k, v in islice(value.items(), 12)}
-    if isinstance(value, list) and depth < 3:
+    if not isinstance(value, (dict, list)):
+        return value
+    if depth == 3:
+        return "…"
+    if isinstance(value, list):
         return [_shortened(v, depth + 1) for v in value[:12]]
-    return "…" if isinstance(value, (dict, list)) else value
+    return {k: _shortened(v, depth + 1) for k, v in islice(value.items(), 12)}
 
 
 def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:

@@ -18,7 +18,6 @@ from nbrun.results.format import (
     ATTEMPT,
     HEADER,
     MAX_SEQ,
-    Entry,
     Header,
     JsonValue,
     MatchRecord,
@@ -245,7 +244,7 @@ class FileContent:
             self._groups.setdefault(s.group, []).append(s)
         self._counts = sample_file.EntryCounts()
         self._max_seq = max([info.max_seq if info else 0, *(s.seq for s in entries)])
-        self._last: Entry | None = None
+        self._api_used = self._worker_id = ""  # of the last entry
 
     def parts(self) -> Iterator[bytes]:
         """Yield the file piece by piece."""
@@ -256,8 +255,9 @@ class FileContent:
         for s in sorted(self._groups[group], key=lambda s: (s.item_index is None, s.item_index or 0, s.seq)):
             data = self._body(s)
             if s.item_index is not None:
-                self._last = load_entry(data)
-                self._counts.add(group, self._last)
+                entry = load_entry(data)
+                self._counts.add(group, entry)
+                self._api_used, self._worker_id = entry["api_used"], entry["worker_id"]
             yield None, data
 
     def _footer(self) -> sample_file.Footer:
@@ -270,8 +270,8 @@ class FileContent:
             done,
             bool(self._totals) and all(done[g] == n for g, n in totals.items()),
             self._counts.summary(self._groups, self._header.get("identities", "")),
-            self._last["api_used"] if self._last else "",
-            self._last["worker_id"] if self._last else "",
+            self._api_used,
+            self._worker_id,
             self._extra,
         )
 

@@ -439,12 +439,9 @@ class ResumePlanner:
 
     def _choose(self, state: SampleState, c: Columns, rules: RerunRules) -> list[int]:
         """Return the positions to run: those without a result, and those whose result runs again."""
-        chosen = [p for p in range(state.total) if c.status[p] != DONE]
-        if not rules.are_empty:
-            done = (p for p in range(state.total) if c.status[p] == DONE)
-            chosen += [p for p in done if self._runs_again(state, c, p, rules)]
-            chosen.sort()
-        return chosen
+        if rules.are_empty:
+            return [p for p, status in enumerate(c.status) if status != DONE]
+        return [p for p, status in enumerate(c.status) if status != DONE or self._runs_again(state, c, p, rules)]
 
     def _runs_again(self, state: SampleState, c: Columns, position: int, rules: RerunRules) -> bool:
         verdict, run_id, context = state.makers[c.made[position]]
@@ -686,8 +683,9 @@ def _names(fields: list[str]) -> str:
 
 def _is_alike(a: Any, b: Any) -> bool:
     """Return whether a person takes two values for the same: 1 and 1.0, 1 and "1", None and NaN."""
-    if _is_nothing(a) or _is_nothing(b):
-        return _is_nothing(a) and _is_nothing(b)
+    empty = _is_nothing(a), _is_nothing(b)
+    if any(empty):
+        return all(empty)
     if isinstance(a, (dict, list)) or isinstance(b, (dict, list)):
         return bool(a == b)
     try:
@@ -697,4 +695,4 @@ def _is_alike(a: Any, b: Any) -> bool:
 
 
 def _is_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value) or value == ""
+    return value in (None, "") or bool(value != value)  # the second: NaN
