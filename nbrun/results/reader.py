@@ -439,15 +439,11 @@ def _row(stored: Stored, entry: Entry) -> TaskSummary:
         None if time_s is None else float(time_s),
         int(entry.get("attempts") or 1),
         None if language is None else str(language),
-        item=_preview(_item_of(entry)),
+        item=_preview(entry.get("solution", entry.get("item"))),
         result=_preview(_own_of(result)),
         is_unexpected=stored.status == "done"
         and verdicts.is_unexpected(verdicts.expected(stored.group), verdicts.counted(result)),
     )
-
-
-def _item_of(entry: Entry) -> JsonValue:
-    return entry.get("solution", entry.get("item"))
 
 
 def _own_of(result: JsonValue) -> JsonValue:

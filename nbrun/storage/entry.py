@@ -145,7 +145,8 @@ def lay_out_results(
         parts += [sample_file.group_opening(g.name), *entries, sample_file.group_end(not g.runnable)]
         done = counts.done[g.name] = len(g.runnable)
         if counts.verdicts and state.is_judged:
-            counts.unexpected += state.unexpected_of(g.name, judged[g.base : g.base + done])
+            of_group = verdicts.count(judged[g.base : g.base + done])
+            counts.unexpected += verdicts.tally_of_group(verdicts.expected(g.name), of_group).unexpected
     if judged:
         counts.runs[state.run_id] = counts.contexts[state.sample.context] = len(judged)
     parts.append(sample_file.closing(state.footer(counts)))

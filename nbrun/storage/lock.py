@@ -15,7 +15,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +156,10 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Release the lock; do nothing the second time."""
-        if self._fd >= 0 and self._by_note and self._is_mine():
-            try:
+        # a forked child only closes its copy
+        if self._fd >= 0 and self._by_note and _read_note(self._fd).get("pid") == os.getpid():
+            with suppress(OSError):  # else the note looks as if this process had died, which is soon true
                 os.ftruncate(self._fd, 0)
-            except OSError:
-                pass  # then the note looks as if this process had died, which is soon true
         self._close()
         _held.discard(self)
 
@@ -169,10 +168,6 @@ class DirectoryLock:
             if fd >= 0:
                 os.close(fd)
         self._fd = self._around = -1
-
-    def _is_mine(self) -> bool:
-        """Return whether this process holds it: a forked child only closes its copy."""
-        return _read_note(self._fd).get("pid") == os.getpid()
 
 
 @contextmanager

@@ -237,10 +237,6 @@ class SampleState:
                 return expected
         raise IndexError(position)
 
-    def unexpected_of(self, group: str, judged: Sequence[str | None]) -> int:
-        """Count the verdicts of a group's items that are not what the group says."""
-        return verdicts.tally_of_group(verdicts.expected(group), verdicts.count(judged)).unexpected
-
     def done_by_maker(self, c: Columns, left_out: Collection[int] = ()) -> list[Counter[int]]:
         """Return, for each group, how many results each maker has made: its number -> how many.
 
