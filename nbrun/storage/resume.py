@@ -364,7 +364,7 @@ class ResumePlanner:
         moved = set(again.values())
         state.orphans += [stored for stored in orphans if stored not in moved]
         if not (taken or again or matched):
-            self._retyped = retyped(state.sample, taken, with_items)
+            self._retyped = retyped(state.sample, with_items)
         state.is_foreign, state.extra = own.is_foreign, own.extra
         return is_changed or bool(again)
 
@@ -591,17 +591,16 @@ class Retyped(NamedTuple):
     same: str
 
 
-def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Stored, object]]) -> list[Retyped]:
-    """Return items without an entry that differ so little from saved ones that they may be meant as the same.
+def retyped(sample: Sample, orphans: Sequence[tuple[Stored, object]]) -> list[Retyped]:
+    """Return the items of a sample without entries that may be meant as the same as saved ones: they hardly differ.
 
     Args:
-        taken, orphans: see match_by_key.
+        orphans: see match_by_key.
     """
     out = []
     for group in sample.groups:
         saved = [(head, item) for head, item in orphans if head.group == group.name]
-        missing = [rank for rank in range(len(group.runnable)) if group.base + rank not in taken]
-        for item, rank in _in_one_place(group, missing, saved):
+        for item, rank in _in_one_place(group, saved):
             try:
                 now = decode(load(encode(group.items[group.runnable[rank]])[0]))
             except UnstorableError:
@@ -611,14 +610,13 @@ def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Store
     return out
 
 
-def _in_one_place(
-    group: Group, missing: Sequence[int], saved: Sequence[tuple[Stored, object]]
-) -> Iterator[tuple[object, int]]:
-    """Yield saved items, each with the rank of the item without an entry that has its place now."""
-    by_index = {group.runnable[rank]: rank for rank in missing}
+def _in_one_place(group: Group, saved: Sequence[tuple[Stored, object]]) -> Iterator[tuple[object, int]]:
+    """Yield saved items, each with the rank of the item that has its place now."""
+    ranks = range(len(group.runnable))
+    by_index = dict(zip(group.runnable, ranks, strict=True))
     in_order = sorted(saved, key=lambda o: (o[0].item_index or 0, o[0].seq))
     # an entry whose item left the dataset in an earlier run has no index any more
-    by_order = missing if len(saved) <= len(missing) else [None] * len(saved)
+    by_order: Sequence[int | None] = ranks if len(saved) <= len(ranks) else [None] * len(saved)
     for (head, item), of_order in zip(in_order, by_order, strict=False):
         rank = of_order if head.item_index is None else by_index.get(head.item_index)
         if rank is not None:
