@@ -370,10 +370,9 @@ def _old_info(name: str, head: bytes, tail: bytes, size: int, mtime_ns: int) -> 
     if not tail.rstrip().endswith(b"}"):
         raise Unreadable("is cut short")
     found = _PROGRESS.search(tail)
-    progress = load(found[1]) if found else None
-    info = FileInfo(name, sample_id, PROGRESS if found else LEGACY, size, mtime_ns)
-    info.progress = progress if isinstance(progress, dict) else None
-    return info
+    if found is None:
+        return FileInfo(name, sample_id, LEGACY, size, mtime_ns)
+    return FileInfo(name, sample_id, PROGRESS, size, mtime_ns, progress=_object(load(found[1])))
 
 
 def _read_id(head: bytes) -> str:
@@ -631,18 +630,17 @@ def convert_foreign(data: bytes) -> bytes | None:
 
 def _foreign_footer(value: JsonObject, sample_id: str, groups: Iterable[str], counts: EntryCounts) -> Footer:
     """Return what a parsed file says after its entries, with a summary of what was counted of these."""
-    progress, before = value.get("progress"), value.get("summary")
-    recorded = progress if isinstance(progress, dict) else {}
+    recorded = _object(value.get("progress")) or {}
+    before = _object(value.get("summary")) or {}
     known = {group: recorded.get(f"total_{group}s") for group in groups}
     totals = {group: total if is_count(total) else counts.placed[group] for group, total in known.items()}
     completed = {group: counts.done[group] for group in groups}
-    identities = before.get("identities") if isinstance(before, dict) else ""
     return Footer(
         sample_id,
         totals,
         completed,
         bool(recorded) and completed == totals,
-        counts.summary(totals, identities if isinstance(identities, str) else ""),
+        counts.summary(totals, _clean_text(before.get("identities")) or ""),
         str(value.get("api_used") or ""),
         str(value.get("worker_id") or ""),
         extra_keys(value),
@@ -785,13 +783,12 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
         groups[name] = rows
     if not groups:
         raise Unreadable("is JSON of another shape: it has an id but no results")
-    progress = value.get("progress")
     return OldFile(
         str(value["id"]),
         groups,
         _clean_text(value.get("api_used")),
         _clean_text(value.get("worker_id")),
-        progress if isinstance(progress, dict) else None,
+        _object(value.get("progress")),
         is_own(value),
         is_loose,
         extra_keys(value),
@@ -800,6 +797,10 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
 
 def _are_objects(value: JsonValue) -> TypeGuard[list[JsonObject]]:
     return isinstance(value, list) and set(map(type, value)) <= {dict}
+
+
+def _object(value: JsonValue) -> JsonObject | None:
+    return value if isinstance(value, dict) else None
 
 
 def _clean_text(value: object) -> str | None:

@@ -279,23 +279,18 @@ def _notebook() -> str:
 
 def _lives(note: Mapping[str, object]) -> bool:
     """Return whether that process is still alive: its pid may have been reused, and the machine restarted."""
-    pid = note.get("pid")
-    if (
-        not isinstance(pid, int)
-        or not 0 < pid < 2**31
-        or note.get("host") != host_name()
-        or note.get("boot") != _boot()
-    ):
-        return False
-    if fcntl is None:
+    is_here = (note.get("host"), note.get("boot")) == (host_name(), _boot())
+    if not is_here or fcntl is None:
         return False  # on Windows os.kill(pid, 0) is Ctrl-C, and the lock itself says whether it is held
+    pid = note.get("pid")
+    if not isinstance(pid, int) or not 0 < pid < 2**31:
+        return False
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):  # another user's process
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # another user's process
-    return bool(note.get("began") == _began(pid))
+    return note.get("began") == _began(pid)
 
 
 def _boot() -> str:
