@@ -310,3 +310,12 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path, args: tuple[str, ...]) -> Non
     os.close(out)
     assert ended.stderr == ""
     assert ended.returncode in (0, 141)  # argparse swallows the error of a help that can't be written
+
+
+@pytest.mark.parametrize("module", ["nbrun", "nbrun.cli"])
+def test_the_command_is_a_module(tmp_path: Path, module: str) -> None:
+    """`python -m nbrun.cli` is in people's scripts, as `python -m nbrun` is."""
+    command = [sys.executable, "-m", module, "--version"]
+    shown = subprocess.run(command, cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert nbrun.__version__ in shown.stdout
