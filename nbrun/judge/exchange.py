@@ -283,6 +283,10 @@ class Shortener:
             data = data[: self.keep]
         return data.decode("utf-8", "replace")
 
+    def completed(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return a record with the full lengths of its truncated streams."""
+        return {**record, "cut": self.cut} if self.cut else record
+
 
 def run_record(
     verdict: Verdict,
@@ -305,7 +309,7 @@ def run_record(
     size = streams.size("stdout")
     if output is None:
         with open(streams.path("stdout"), "rb") as file:
-            output = file.read() if keep is None else file.read(keep)
+            output = file.read(keep)
     run = {
         "status": "Finished" if finished else str(verdict),
         "execution_time": round(ending.cpu_s, 6),
@@ -322,17 +326,14 @@ def run_record(
         "exec_info": {"status": "Success" if finished and not ending.return_code else "Failed", "run_result": run},
         "test_info": _test_info(test, short),
     }
-    return record | ({"cut": short.cut} if short.cut else {}) | more
+    return short.completed(record) | more
 
 
 def compile_record(compiled: Compiled, test: Mapping[str, object], keep: int | None) -> dict[str, object]:
     """Return the record of the first test of a source that doesn't compile."""
     short = Shortener(keep)
-    return {
-        "passed": False,
-        "exec_info": {"status": "Failed", "compile_result": compiler_step(compiled), "run_result": None},
-        "test_info": _test_info(test, short),
-    } | ({"cut": short.cut} if short.cut else {})
+    step = {"status": "Failed", "compile_result": compiler_step(compiled), "run_result": None}
+    return short.completed({"passed": False, "exec_info": step, "test_info": _test_info(test, short)})
 
 
 def compiler_step(compiled: Compiled) -> dict[str, object]:

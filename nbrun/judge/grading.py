@@ -33,7 +33,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from nbrun.judge.checkers import number_of
-from nbrun.verdicts import REJECTED, Verdict
+from nbrun.verdicts import REJECTED, Verdict, mapping
 
 # ---- points
 
@@ -101,9 +101,8 @@ def rules_of(groups: Groups, is_legacy: bool) -> ScoreRules:
     for path, about in groups.items():
         if is_legacy and str(about.get("grading") or "default") not in ("default", "{}"):
             return ScoreRules({}, "a scoring problem with a grader of its own")
-        draft = about.get("scoring")
-        if isinstance(draft, Mapping):
-            about = {**about, **{_OF_DRAFTS[key]: draft[key] for key in draft.keys() & _OF_DRAFTS.keys()}}
+        draft = mapping(about.get("scoring"))
+        about = {**about, **{_OF_DRAFTS[key]: draft[key] for key in draft.keys() & _OF_DRAFTS.keys()}}
         own = {name: about[name] for name in _SCORE_KEYS if about.get(name) is not None}
         _check_scores(own, path or "data")
         if own:
@@ -512,13 +511,10 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
     Raises:
         ValueError: the patterns permit no verdict together, of the whole or of a test.
     """
-    folder = name.partition("/")[0]
     matching = [rule.checks for pattern, rule in rules.items() if matches(pattern, name)]
     said = list(filter(None, (checks[0].verdicts for checks in matching)))
     verdicts = _in_all(said)
-    checks = list(chain(*matching))
-    if folder not in rules or not _names_verdicts(rules[folder].about):
-        checks.insert(0, _check_of("", _FOLDER_RULES.get(folder, {}), folder))
+    checks = [*_checks_of_folder(rules, name.partition("/")[0]), *chain(*matching)]
     if all(check.is_of_verdicts for check in checks):
         checks = []
     elif tests:
@@ -527,6 +523,13 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
     if said and not verdicts:
         raise _contradiction(name)
     return Expectations(verdicts, tuple(check for check in checks if check.record().keys() - {"tests"}))
+
+
+def _checks_of_folder(rules: Rules, folder: str) -> list[Check]:
+    """Return what the format says of the submissions in a folder, unless submissions.yaml replaces it."""
+    if folder in rules and _names_verdicts(rules[folder].about):
+        return []
+    return [_check_of("", _FOLDER_RULES.get(folder, {}), folder)]
 
 
 def _in_all(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -605,13 +608,19 @@ def _unmet(check: Check, outcomes: Sequence[Outcome]) -> Iterator[str]:
     found = [outcome for outcome in outcomes if check.matches(outcome.test)]
     if not found:
         return
-    if others := [outcome for outcome in found if check.permitted and outcome.verdict not in check.permitted]:
-        more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
-        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(check.permitted)}{more}"
+    if check.permitted:
+        yield from _not_permitted(check.permitted, found)
     if check.required and {outcome.verdict for outcome in found}.isdisjoint(check.required):
         yield f"no test{of} is {' or '.join(check.required)}"
     if not any(check.message in outcome.message for outcome in found):
         yield f"no message of the validator{of} contains {check.message!r}"
+
+
+def _not_permitted(permitted: Sequence[str], found: Sequence[Outcome]) -> Iterator[str]:
+    others = [outcome for outcome in found if outcome.verdict not in permitted]
+    if others:
+        more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
+        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(permitted)}{more}"
 
 
 def _unmet_score(check: Check, scores: Mapping[str, float] | None) -> Iterator[str]:

@@ -16,7 +16,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,7 +24,7 @@ from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge.kattis_package import ARCHIVES, extracted, find_packages, read_package
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.problems import Adapter, Read, no_solutions, own_id, read_row
-from nbrun.judge.problems.shapes import SHAPES, TEST_SETS, shape_of
+from nbrun.judge.problems.shapes import TEST_SETS, possible_shapes, shape_of
 from nbrun.judge.problems.solutions import by_problem
 from nbrun.judge.problems.values import plain
 from nbrun.samples import language_of_number, read_items
@@ -264,7 +264,7 @@ class Problems:
 
     def _columns(self, names: Sequence[str]) -> list[str] | None:
         """Return which of these columns to read; None for all."""
-        shapes = [shape for shape in SHAPES if any(map({*names}.issuperset, shape.needed))]
+        shapes = possible_shapes(tuple(names))
         if self._adapter is not None or not shapes:
             return None
         wanted = {*self._tests, *self._keep}.union(*(shape.all_columns for shape in shapes))
@@ -422,17 +422,14 @@ class _Tally:
     def __init__(self) -> None:
         self.languages: Counter[str] = Counter()
         self.not_supported: Counter[str] = Counter()
-        self._known: dict[tuple[str | int, str], tuple[str, str | None]] = {}
+        self._language_of = cache(_language_of)
 
     def add(self, problem: Mapping[str, Any]) -> None:
         """Count a problem's solutions."""
         harness = str((problem.get("harness") or {}).get("type", "")).replace("_", " ")
         for group in ("solutions", "incorrect_solutions"):
             for (name, reason), count in _kinds(problem.get(group)).items():
-                key = name, harness
-                if key not in self._known:
-                    self._known[key] = _language_of(name, harness)
-                language, why = self._known[key]
+                language, why = self._language_of(name, harness)
                 self.languages[language] += count
                 if reason := problem.get("not_supported") or reason or why:
                     self.not_supported[str(reason)] += count

@@ -442,7 +442,7 @@ def _record(run: Mapping[str, object], test: Mapping[str, Any], passed: bool, ke
     if "name" in test:
         about["name"] = test["name"]
     record = {"passed": passed, "exec_info": info, "test_info": about}
-    return record | ({"cut": short.cut} if short.cut else {})
+    return short.completed(record)
 
 
 def _parsed(body: bytes) -> object:

@@ -895,11 +895,11 @@ def shape_of(row: Mapping[str, object]) -> Shape | None:
         >>> shape_of({"input_output": "{}", "solutions": "[]"}).name
         'APPS, TACO'
     """
-    return next((shape for shape in _candidates(tuple(row)) if shape.fits(row)), None)
+    return next((shape for shape in possible_shapes(tuple(row)) if shape.fits(row)), None)
 
 
 @lru_cache(256)
-def _candidates(columns: tuple[object, ...]) -> tuple[Shape, ...]:
+def possible_shapes(columns: tuple[object, ...]) -> tuple[Shape, ...]:
     """Return the shapes that rows with these columns may have; which one depends on the columns that aren't empty."""
     return tuple(shape for shape in SHAPES if any(map({*columns}.issuperset, shape.needed)))
 

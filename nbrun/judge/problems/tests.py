@@ -569,7 +569,7 @@ def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
     if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
         yield from (_UNITTEST.format(case=node.name, method=name) for name in tests)
     elif node.name.startswith("Test") and not node.bases:
-        before = "".join(f"_test.{name}(); " for name in ("setup_method", "setUp") if name in methods)
+        before = "".join(f"_test.{name}(); " for name in filter(methods.__contains__, ("setup_method", "setUp")))
         for name in tests:
             yield f"_test = {node.name}(); {before}{_call_of(methods[name], f'_test.{name}', 1, where)}"
 
