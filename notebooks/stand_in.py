@@ -40,11 +40,11 @@ class Answers(BaseHTTPRequestHandler):
         code = re.search(r"```python\n(.*?)\n\s*```", body["completion"], re.DOTALL)[1]
         found = []
         for test in body["config"]["provided_data"]["test"]:
-            told = run(code, test["input"]["stdin"], body["config"]["run_timeout"])
+            ran = run(code, test["input"]["stdin"], body["config"]["run_timeout"])
             passed = (
-                told["status"] == "Success" and told["run_result"]["stdout"].split() == test["output"]["stdout"].split()
+                ran["status"] == "Success" and ran["run_result"]["stdout"].split() == test["output"]["stdout"].split()
             )
-            found.append({"passed": passed, "exec_info": told, "test_info": test})
+            found.append({"passed": passed, "exec_info": ran, "test_info": test})
             if not passed and not body["config"]["extra"]["run_all_cases"]:
                 break
         self.answer({"id": body["id"], "accepted": all(f["passed"] for f in found), "tests": found})
