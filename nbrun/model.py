@@ -321,14 +321,6 @@ class LogNote(NamedTuple):
     n: int
 
 
-class ChangeSource(Protocol):
-    """Tells `Progress.since` which samples changed after a version. Any thread calls it."""
-
-    def changed_since(self, version: int) -> list[SampleProgress]: ...
-    def columns_since(self, version: int) -> list[list[int] | list[str]]:
-        """Return the same as columns, in the order of the fields of SampleProgress."""
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Progress:
     """An immutable snapshot of a run.
@@ -400,34 +392,39 @@ class Progress:
     tally: Tally = Tally()  # noqa: RUF009 - immutable
     means: Mapping[str, Mean] = field(default_factory=dict)
     watched: tuple[str, ...] = ()
-    _tracker: ChangeSource | None = field(default=None, repr=False, compare=False)
+    #: Returns what changed after a version, as columns in the order of SampleProgress. Any thread calls it.
+    _changes: Callable[[int], list[list[int] | list[str]]] | None = field(default=None, repr=False, compare=False)
 
     def since(self, version: int) -> list[SampleProgress]:
         """The samples that changed after `version`, as they are now; `since(0)` gives all of them."""
-        return [] if self._tracker is None else self._tracker.changed_since(version)
+        return list(map(SampleProgress._make, zip(*self.columns_since(version).values(), strict=True)))
 
     def columns_since(self, version: int) -> dict[str, list[Any]]:
         """The same as columns: name of a field of SampleProgress -> its values, in the order of the numbers."""
-        columns = (
-            [[] for _ in SampleProgress._fields] if self._tracker is None else self._tracker.columns_since(version)
-        )
-        return dict(zip(SampleProgress._fields, columns, strict=True))
+        names = SampleProgress._fields
+        columns: list[Any] = self._changes(version) if self._changes else [[] for _ in names]
+        return dict(zip(names, columns, strict=True))
 
     def _repr_html_(self) -> str:
         """A small table for a notebook."""
         from html import escape  # loads slowly
 
         total = "not known yet" if self.total is None else f"{self.total:,}"
-        rows = [
-            ("State", self.state.value),
-            ("Tasks done", f"{self.done:,} of {total}"),
-            ("Errors", f"{self.errors:,}"),
-        ]
-        rows += [("Running", f"{self.running:,}"), ("Waiting", f"{self.waiting:,}"), ("Queued", f"{self.queued:,}")]
-        if self.message:
-            rows.append(("Message", self.message))
+        rows = {
+            "State": self.state.value,
+            "Tasks done": f"{self.done:,} of {total}",
+            "Errors": f"{self.errors:,}",
+            "Running": f"{self.running:,}",
+            "Waiting": f"{self.waiting:,}",
+            "Queued": f"{self.queued:,}",
+            "Message": self.message,
+        }
         style = 'style="text-align:left"'
-        cells = (f'<tr><th scope="row" {style}>{n}</th><td {style}>{escape(text)}</td></tr>' for n, text in rows)
+        cells = (
+            f'<tr><th scope="row" {style}>{name}</th><td {style}>{escape(text)}</td></tr>'
+            for name, text in rows.items()
+            if text
+        )
         return f"<table>{''.join(cells)}</table>"
 
     def __repr__(self) -> str:
@@ -439,7 +436,7 @@ class Progress:
         return f"<Progress {self.state.value}: {', '.join(words)}>"
 
     def __reduce__(self) -> tuple[Callable[[], Progress], tuple[()]]:
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_tracker"}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_changes"}
         return partial(Progress, **kept), ()
 
     @property

@@ -286,12 +286,11 @@ class ProgressTracker:
         with self._lock:
             self._ended_at = self._clock()
 
-    def changed_since(self, version: int) -> list[SampleProgress]:
-        """Return the samples that changed after `version`; the cost grows with their number only."""
-        return list(map(SampleProgress._make, zip(*self.columns_since(version), strict=True)))
-
     def columns_since(self, version: int) -> list[list[int] | list[str]]:
-        """The same as columns, in the order of SampleProgress: no object a sample, which the collector would visit."""
+        """Return the samples that changed after `version`; the cost grows with their number only.
+
+        They are columns, in the order of SampleProgress: no object a sample, which the collector would visit.
+        """
         with self._lock:
             changed: list[int] = []
             for number, touched in reversed(self._touched.items()):
@@ -363,7 +362,7 @@ class ProgressTracker:
                 ends=self._ends,
                 results=results,
                 version=self._version,
-                _tracker=self,
+                _changes=self.columns_since,
             )
 
     # ---- called with the lock held

@@ -58,7 +58,7 @@ def test_errors_of_the_judge_are_not_rejections() -> None:
         ["Accepted", "WrongAnswer", "JudgeError", None, None, None, None],
         ["JudgeError", "ValueError", "NotSupportedError"],
     )
-    (sample,) = tracker.changed_since(0)
+    (sample,) = tracker.snapshot(State.RUNNING).since(0)
     assert (sample.done, sample.accepted, sample.rejected, sample.errors, sample.judge_errors) == (7, 2, 2, 3, 4)
     progress = tracker.snapshot(State.RUNNING)
     assert (progress.errors, progress.judge_errors) == (3, 4)
@@ -76,11 +76,14 @@ def test_a_samples_verdicts_are_bits_in_the_order_of_the_runs_verdicts() -> None
     tracker.record(0, ["Accepted"])
     tracker.record(1, ["Accepted", "TimeLimitExceeded"])
     verdicts = list(tracker.snapshot(State.RUNNING).verdicts)
-    seen = [{verdicts[bit] for bit in range(len(verdicts)) if s.seen >> bit & 1} for s in tracker.changed_since(0)]
+    seen = [
+        {verdicts[bit] for bit in range(len(verdicts)) if s.seen >> bit & 1}
+        for s in tracker.snapshot(State.RUNNING).since(0)
+    ]
     assert seen == [{"Accepted"}, {"WrongAnswer", "Accepted", "TimeLimitExceeded"}]
     tracker.record(0, [f"own {i}" for i in range(50)])
     assert len(tracker.snapshot(State.RUNNING).verdicts) == 53
-    assert tracker.changed_since(0)[-1].seen < 1 << 32
+    assert tracker.snapshot(State.RUNNING).since(0)[-1].seen < 1 << 32
 
 
 def test_the_number_of_error_kinds_is_bounded() -> None:
@@ -121,7 +124,7 @@ def test_unexpected_verdicts_are_counted_by_sample() -> None:
     )
     tracker.add_sample("b", 10)
     tracker.record(1, ["Accepted", "WrongAnswer", None], [], Tally(1, 1))
-    assert [s.unexpected for s in tracker.changed_since(0)] == [2, 1]
+    assert [s.unexpected for s in tracker.snapshot(State.RUNNING).since(0)] == [2, 1]
     assert tracker.snapshot(State.RUNNING).unexpected == 3
 
 
@@ -129,7 +132,7 @@ def test_verdicts_outside_the_vocabulary_neither_accept_nor_reject() -> None:
     tracker = ProgressTracker()
     tracker.add_sample("a", 10)
     tracker.record(0, ["Accepted", "Funny", "WrongAnswer"])
-    (sample,) = tracker.changed_since(0)
+    (sample,) = tracker.snapshot(State.RUNNING).since(0)
     assert (sample.done, sample.accepted, sample.rejected) == (3, 1, 1)
 
 

@@ -126,7 +126,7 @@ class Driver:
         self.run, self.ends_per_s, self.width, self.spread = run, ends_per_s, at_work, spread
         self.random = random.Random(seed)
         self.ended = threading.Event()
-        samples = run.tracker.changed_since(0)
+        samples = run.progress.since(0)
         self.left = {s.number: s.left for s in samples if s.left}
         self.ids = {s.number: s.sample_id for s in samples}
         self.thread = threading.Thread(target=self._drive, name="fake-run", daemon=True)

@@ -304,7 +304,7 @@ def test_samples_are_sorted_and_filtered(opened: Any) -> None:
 def test_the_end_is_unmistakable_in_the_dark_and_at_600_pixels(opened: Any) -> None:
     ended = (
         "run = FakeRun(samples(12))\n"
-        "for s in run.tracker.changed_since(0):\n"
+        "for s in run.progress.since(0):\n"
         "    run.end(s.number, *(['Accepted', 'WrongAnswer', 'Accepted', 'TimeLimitExceeded'] * 10)[: s.total - 1])\n"
         "    run.end(s.number, 'Accepted') if s.number != 2 else run.fail(2, s.sample_id, 'no answer in 30 s')\n"
         "run.tracker.sample_done(11); run.state = State.DONE"

@@ -71,7 +71,7 @@ def judged(ends: int = 300) -> FakeRun:
 
 
 def finished(run: FakeRun, errors: int = 0) -> FakeRun:
-    for sample in run.tracker.changed_since(0):
+    for sample in run.progress.since(0):
         failed = min(errors, sample.left)
         errors -= failed
         for _ in range(failed):
@@ -99,7 +99,7 @@ def test_percent_and_time_left_lead_and_counts_are_said_once(show: Any) -> None:
 
 def test_waiting_tasks_are_a_state_of_their_own(show: Any) -> None:
     run = judged()
-    number = next(s.number for s in run.tracker.changed_since(0) if s.left > 5)
+    number = next(s.number for s in run.progress.since(0) if s.left > 5)
     run.at_work, run.waiting_at = {}, {number: 5}
     run.message = "5 waiting: HTTP 429, next in 14 s"
     panel = show(run)
@@ -574,7 +574,7 @@ def test_a_table_without_rows_has_no_empty_row_group(show: Any) -> None:
 @pytest.mark.parametrize("width", [980, 480, 320])
 def test_roles_and_names_are_what_assistive_technology_allows(width: int, show: Any) -> None:
     run = judged()
-    sample_id = next(s.sample_id for s in run.tracker.changed_since(0) if s.number in run.at_work)
+    sample_id = next(s.sample_id for s in run.progress.since(0) if s.number in run.at_work)
     run.rows[sample_id] = [TaskSummary("solution", 0, "done", "Accepted", 0.1, 1, "CPP", item="print(1)")]
     run.fail(0, sample_id, "no", TRACE, "KeyError")
     run.entries[sample_id, "solution", 0] = {"status": "done", "item": "print(1)", "result": {"verdict": "Accepted"}}
@@ -676,7 +676,7 @@ def test_results_of_a_changed_function_are_made_again_in_a_real_run(show: Any, t
 @pytest.mark.parametrize("state", list(State))
 def test_axe_finds_nothing(state: State, width: int, theme: str, forced: bool, show: Any) -> None:
     run = judged()
-    sample_id = next(s.sample_id for s in run.tracker.changed_since(0) if s.number in run.at_work)
+    sample_id = next(s.sample_id for s in run.progress.since(0) if s.number in run.at_work)
     run.rows[sample_id] = [
         TaskSummary("solution", 0, "done", "WrongAnswer", 0.1, 1, "CPP", item="1", is_unexpected=True)
     ]

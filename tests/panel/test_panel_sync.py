@@ -64,9 +64,9 @@ class Reader:
                 "waiting": run.waiting_at.get(s.number, 0),
                 "running": run.at_work.get(s.number, 0),
             }
-            for s in run.tracker.changed_since(0)
+            for s in run.progress.since(0)
         }
-        names = [s.sample_id for s in sorted(run.tracker.changed_since(0), key=lambda s: s.number)]
+        names = [s.sample_id for s in sorted(run.progress.since(0), key=lambda s: s.number)]
         return self.rows == rows and self.names == names and self.head["done"] == run.progress.done
 
 
