@@ -103,23 +103,26 @@ class Title {
   }
 }
 
-/** A part that can be opened. Its content is made when it is. */
+/** A part that can be opened. `fill(value)` brings its content up to date; it is called while the part is open. */
 class Fold {
-  constructor(fill) {
+  constructor(className, content, fill) {
     this.fill = fill;
     this.title = h("span");
-    this.inside = h("div");
-    this.element = h("details", { class: "nbrun-fold", hidden: "" }, h("summary", {}, this.title), this.inside);
-    this.element.addEventListener("toggle", () => this.draw(this.value, this.words, true));
+    const summary = h("summary", {}, this.title);
+    this.element = h("details", { class: `nbrun-fold ${className}`, hidden: "" }, summary, ...content);
+    this.element.addEventListener("toggle", () => this.fillOpened());
   }
 
-  draw(value, words, again = false) {
+  draw(value, words) {
     this.element.hidden = !value.length;
-    this.words = words;
     setText(this.title, words);
-    if (value === this.value && !again) return;
+    if (value === this.value) return;
     this.value = value;
-    if (this.element.open) this.fill(this.inside, value);
+    this.fillOpened();
+  }
+
+  fillOpened() {
+    if (this.element.open) this.fill(this.value);
   }
 }
 
@@ -128,10 +131,10 @@ class Errors {
     this.act = act;
     this.openSample = openSample;
     this.kinds = Object.create(null); // type -> its elements
+    this.inside = h("div");
     this.more = div("nbrun-quiet");
-    this.fold = new Fold((inside, kinds) => this.fill(inside, kinds));
+    this.fold = new Fold("nbrun-errors", [this.inside, this.more], (kinds) => this.fill(kinds));
     this.element = this.fold.element;
-    this.element.classList.add("nbrun-errors");
   }
 
   /** `all`: how many errors there are; a new kind comes a little later. */
@@ -141,7 +144,7 @@ class Errors {
     for (const one of Object.values(this.kinds)) one.retry.disabled = !live;
   }
 
-  fill(inside, kinds) {
+  fill(kinds) {
     const shown = kinds.slice(0, KINDS_SHOWN).map((kind) => {
       const one = (this.kinds[kind.type] ??= this.make(kind.type));
       one.kind = kind;
@@ -153,9 +156,9 @@ class Errors {
       return one.element;
     });
     setText(this.more, kinds.length > KINDS_SHOWN ? `and ${plural(kinds.length - KINDS_SHOWN, "more kind")}` : "");
-    const now = [...inside.children];
-    if (now.length !== shown.length + 1 || shown.some((element, i) => element !== now[i]))
-      inside.replaceChildren(...shown, this.more);
+    const { children } = this.inside;
+    const isSame = children.length === shown.length && shown.every((element, i) => element === children[i]);
+    if (!isSame) this.inside.replaceChildren(...shown);
   }
 
   make(type) {
@@ -196,9 +199,8 @@ class Endpoints {
       makeRow: () => this.row(),
     });
     this.list.element.classList.add("nbrun-endpoints");
-    this.fold = new Fold((inside, rows) => {
+    this.fold = new Fold("", [this.list.element], (rows) => {
       this.rows = rows;
-      if (!inside.firstChild) inside.append(this.list.element);
       this.list.resize(rows.length);
     });
     this.element = this.fold.element;
@@ -238,8 +240,7 @@ class Endpoints {
 class Log {
   constructor() {
     this.lines = textBox("Log");
-    this.fold = new Fold((inside, logs) => {
-      if (!inside.firstChild) inside.append(this.lines);
+    this.fold = new Fold("", [this.lines], (logs) => {
       const atEnd = this.lines.scrollHeight - this.lines.scrollTop - this.lines.clientHeight < 30;
       setText(this.lines, logs.map((line) => this.words(line)).join("\n"));
       if (atEnd) this.lines.scrollTop = this.lines.scrollHeight;
