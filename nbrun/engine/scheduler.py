@@ -137,10 +137,9 @@ class Scheduler:
                     return
                 self.idle.wait()
 
-    # ---- pools
+    # ---- pools: see worker_pool.TaskSource
 
     def take(self, most: int) -> Taken | None:
-        """Return up to `most` tasks of one sample that may start now, or None. The caller holds the lock."""
         now = time.monotonic()
         gate = self.gate
         if gate.is_active:
@@ -154,7 +153,6 @@ class Scheduler:
         return taken
 
     def take_quarantined(self) -> Taken | None:
-        """Return one quarantined task (see TaskQueue) that may start now, or None. The caller holds the lock."""
         now = time.monotonic()
         if self.gate.is_active and self.gate.next_at(now) > now:
             return None
@@ -165,7 +163,6 @@ class Scheduler:
 
     @property
     def next_due(self) -> float:
-        """When the next task that must wait may start; infinity if none waits. The caller holds the lock."""
         queue, due = self.queue, self.queue.next_due
         if not self.gate.is_active:
             return due
@@ -176,7 +173,6 @@ class Scheduler:
         return max(due, turn)
 
     def give_back(self, items: list[Item]) -> None:
-        """Return tasks that were taken but never started to the front of the queue."""
         with self.lock:
             self.queue.give_back(items)
             self._wake(len(items))
@@ -187,14 +183,12 @@ class Scheduler:
             self.pool.wake(count)
 
     def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
-        """Queue the task for another attempt in `after_s` seconds; no worker waits with it."""
         self.sink.put_attempt(sample.work, position, task, retry)
         with self.lock:
             self.queue.delay(sample, position, time.monotonic() + max(0.0, after_s), retry.reason)
             self._wake(1)
 
     def retry_as_asked(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
-        """Queue the task again as `fn` asked. Return False if it has asked too often. Raise UnstorableError."""
         policy, now = self.retry, time.monotonic()
         if policy.retries is not None and task.attempt - task._exceptions > policy.retries:
             return False
@@ -207,7 +201,6 @@ class Scheduler:
         return True
 
     def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
-        """Return True if the attempt failed in an outage; then all tasks wait for a moment and it isn't counted."""
         now = time.monotonic()
         with self.lock:
             if not self.failure_detector.is_outage(e, now):
@@ -229,7 +222,6 @@ class Scheduler:
                 self.pool.notify_all()
 
     def ended(self, sample: SampleWork, count: int, failed: list[tuple[int, str]]) -> None:
-        """Count tasks of a sample whose result, or error (`failed`: position and kind), the sink has."""
         if failed and not sample.bytes:
             sample.bytes = sample.work.rough_bytes()
         with self.lock:
@@ -249,7 +241,6 @@ class Scheduler:
                     self.idle.notify_all()
 
     def failed(self, e: BaseException, error: dict[str, str]) -> None:
-        """Count a task that ended in an error; pause the run if all fail alike."""
         with self.lock:
             which = self.failure_detector.failure(e)
             if which is None or not self.run_state.is_running:
@@ -276,7 +267,6 @@ class Scheduler:
             return True
 
     def wait_for_judge(self, sample: SampleWork, position: int, message: str) -> None:
-        """Queue the task again, uncounted, and pause the run until the judge is available."""
         with self.lock:
             self.queue.give_back([(sample, position)])
         self._availability.begin(message)
@@ -298,7 +288,6 @@ class Scheduler:
             self.idle.notify_all()
 
     def no_threads(self, e: ThreadLimitError) -> None:
-        """Pause the run, because no thread can be started to run tasks. The caller holds the lock."""
         message = f"Paused: {e} Then run.resume(). What is saved stays."
         error = RunHaltedError(message)
         error.__cause__ = e
@@ -362,7 +351,6 @@ class Scheduler:
             self.idle.notify_all()
 
     def say(self, message: str, instead_of: str = "") -> None:
-        """Show the user a message while the run goes on; the message of a pause stays."""
         with self.lock:
             self.run_state.say(message, instead_of)
 

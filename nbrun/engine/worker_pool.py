@@ -113,10 +113,10 @@ class TaskSource(Protocol):
         """Halt the run: nbrun itself has failed."""
 
     def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
-        """Queue the task for another attempt in `after_s` seconds."""
+        """Queue the task for another attempt in `after_s` seconds; no worker waits with it. Raise UnstorableError."""
 
     def retry_as_asked(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
-        """Queue the task again as `fn` asked. Return False if it has asked too often."""
+        """Queue the task again as `fn` asked. Return False if it has asked too often. Raise UnstorableError."""
 
     def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
         """Return True if the attempt failed in an outage, and was queued again without being counted."""

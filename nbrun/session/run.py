@@ -415,7 +415,7 @@ class Run:
 
 
 class Controls(RunControls):
-    """What a view may do to a run, which is more than `Run` offers its user.
+    """What a view may do to a run, which is more than `Run` offers its user: see model.RunControls.
 
     Threads: every method may be called from any thread.
     """
@@ -448,19 +448,15 @@ class Controls(RunControls):
         return self._run.retry_errors(kind)
 
     def go_on(self) -> None:
-        """Restart the run after its end, for the tasks that are missing."""
         self._run._go_on()
 
     def redo_changed(self) -> int:
-        """Run tasks again whose results were made with other settings, now or after the end. Return how many."""
         return self._run._redo_changed()
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
-        """Return the first ids, of samples that were not read yet, that contain the text; and how many do."""
         return self._run._supervisor.find_unread(text, limit)
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
-        """Return the tasks of a sample that are running, waiting, or have a saved outcome."""
         return [*self._run._scheduler.outlook.tasks_of(sample_id), *reader.read_rows(self._run._path, sample_id)]
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
@@ -472,7 +468,6 @@ class Controls(RunControls):
         return {"status": "running", **(entry or {}), "output": printed}
 
     def health(self) -> Sequence[Mapping[str, Any]]:
-        """Return a row for each endpoint of the judge."""
         health = getattr(self._run._supervisor.fn, "health", None)
         return list(health()) if callable(health) else []
 

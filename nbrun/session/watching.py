@@ -382,7 +382,7 @@ class _Directory:
 
 
 class WatchControls(RunControls):
-    """What a view may do to a watch: only end it. The runs are steered where they run.
+    """What a view may do to a watch (see model.RunControls): only end it. The runs are steered where they run.
 
     Threads: every method may be called from any thread.
     """
@@ -392,24 +392,19 @@ class WatchControls(RunControls):
 
     @property
     def progress(self) -> Progress:
-        """See Watch."""
         return self._watch.progress
 
     def stop(self, drain: bool = True) -> None:
-        """End the watch."""
         self._watch.stop()
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
-        """Return nothing: samples whose ids are known are all shown."""
-        return (), 0
+        return (), 0  # samples whose ids are known are all shown
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
-        """Return the saved tasks of a sample."""
         found = self._sample_of(sample_id)
         return [] if found is None else reader.read_rows(*found)
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
-        """Return a task's saved entry, or None."""
         found = self._sample_of(sample_id)
         return None if found is None else reader.read_entry(*found, group, index)
 
