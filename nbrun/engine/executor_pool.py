@@ -659,11 +659,7 @@ def exception_of(row: RetryRow | ErrorRow, encoder: RemoteEncoder) -> BaseExcept
         extra: Any = encoder.decode_value(row[3])  # a mapping: see worker._attempt
         return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
     _, kind, name, message, text, retriable, _, _ = row
-    e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)
+    # A class of the user's exists only in the worker: here it is one of that name, the same each time.
+    e: Any = (_KINDS[kind] if kind else _types.setdefault(name, type(name, (Exception,), {})))(message)
     e.retriable, e.worker_traceback = retriable, text
     return e  # type: ignore[no-any-return]
-
-
-def _error_type(name: str) -> Any:
-    """Return an exception type of that name, the same each time; the user's class exists only in the worker."""
-    return _types.setdefault(name, type(name, (Exception,), {}))

@@ -196,8 +196,8 @@ class Scheduler:
             task._waits_since = now
         wait_s = policy.retry_wait_s(retry.after_s, now - task._waits_since, self.random())
         self.try_again(sample, position, task, retry, wait_s)
-        if retry.pause_all:
-            self.hold_all(retry.after_s, retry.reason)
+        if retry.pause_all:  # the service refuses all calls
+            self._hold(retry.after_s, retry.reason, began=time.monotonic() - self.tracker.elapsed_s)
         return True
 
     def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
@@ -206,18 +206,13 @@ class Scheduler:
             if not self.failure_detector.is_outage(e, now):
                 return False
         self.try_again(sample, position, task, retry, OUTAGE_WAIT_S)
-        with self.lock:
-            if self.gate.hold(time.monotonic(), OUTAGE_WAIT_S, retry.reason):
-                self.run_state.begin_hold()
-                self.pool.notify_all()
+        self._hold(OUTAGE_WAIT_S, retry.reason)
         return True
 
-    def hold_all(self, after_s: float, reason: str) -> None:
-        """Start no attempt for `after_s` seconds: the service refuses all calls."""
-        elapsed_s = self.tracker.elapsed_s
+    def _hold(self, wait_s: float, reason: str, began: float | None = None) -> None:
+        """Start no attempt for `wait_s` seconds. Arguments: see StartGate.hold."""
         with self.lock:
-            now = time.monotonic()
-            if self.gate.hold(now, after_s, reason, began=now - elapsed_s):
+            if self.gate.hold(time.monotonic(), wait_s, reason, began=began):
                 self.run_state.begin_hold()
                 self.pool.notify_all()
 
@@ -309,12 +304,6 @@ class Scheduler:
     def stop(self, drain: bool = True) -> list[Task]:
         """Stop: no more tasks start. Return the tasks that run now. After a disk fault, try the disk once more."""
         had_trouble = self.run_state.trouble is not None
-        running = self._stop(drain)
-        if had_trouble:
-            self.sink.retry_after_fault()
-        return running
-
-    def _stop(self, drain: bool) -> list[Task]:
         with self.lock:
             self.run_state.drain()
             if not drain:
@@ -323,7 +312,10 @@ class Scheduler:
             self._backpressure.notify_all()
             self.idle.notify_all()
             self.tracker.resume()
-            return [task for task, _ in self.pool.tasks()]
+            running = [task for task, _ in self.pool.tasks()]
+        if had_trouble:
+            self.sink.retry_after_fault()
+        return running
 
     def wait_for_workers(self, timeout_s: float) -> bool:
         """Wait until no task runs any more. Return False on a time-out."""

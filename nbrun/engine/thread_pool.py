@@ -340,18 +340,6 @@ class ThreadPool(WorkerPool):
         only = f"Only {running:,} of {target:,} threads run: the system starts no more of them."
         return f"{only} {self._timeouts.text}".rstrip()
 
-    # ---- the BatchFlusher
-
-    def has_buffered_results(self) -> bool:
-        """Return whether any worker holds finished results back until the rest of a batch ends, or soon may."""
-        return any(w.has_more for w in list(self._workers))
-
-    def flush_late_results(self, after_s: float) -> None:
-        """Complete the results of batches in which a later task has been running for longer than `after_s`."""
-        for worker in list(self._workers):
-            if worker.has_more and worker.is_stuck(after_s):
-                worker.flush_results()
-
     # ---- WorkerPool
 
     @property
@@ -623,8 +611,10 @@ class BatchFlusher:
         while not self._over.is_set():
             self._needed.wait()
             self._needed.clear()  # before looking: a worker that takes a batch from now on sets it again
-            while not self._over.wait(LOOK_S) and self._pool.has_buffered_results():
-                self._pool.flush_late_results(LATE_S)
+            while not self._over.wait(LOOK_S) and any(w.has_more for w in self._pool.workers()):
+                for worker in self._pool.workers():
+                    if worker.has_more and worker.is_stuck(LATE_S):
+                        worker.flush_results()
 
 
 #: The TimeoutMonitor checks every `timeout_s` / LOOKS_PER_TIMEOUT seconds, but at least MIN_LOOK_S and at most
