@@ -374,6 +374,7 @@ class Supervisor:
     def _release(self) -> None:
         """Release the samples, since no task of this run can run again. Other runs keep what they need for that."""
         self._samples = replace(self._samples, stream=iter(()), by_id={}, source=None)
+        self._pass = replace(self._pass, samples=self._samples)
         self._seen, self._rest = {}, []
 
     def _closes(self) -> bool:
