@@ -46,7 +46,7 @@ from nbrun.judge.problems.shapes import (
 )
 from nbrun.judge.problems.solutions import are_submissions
 from nbrun.judge.problems.tests import Tests, extras_of, read_tests
-from nbrun.judge.problems.values import cells_of, first, is_missing, limits_of, plain, whole
+from nbrun.judge.problems.values import cells_of, first, has, is_missing, limits_of, plain, whole
 
 #: For problems without a limit (real rows also hold null or 0).
 TIME_LIMIT_S = 2.0
@@ -185,8 +185,8 @@ def _add_tests(problem: dict[str, object], sets: Mapping[str, Tests]) -> None:
 
 def is_normal(row: Mapping[str, object]) -> bool:
     """Return whether a row already has the one shape: only that shape has both keys of limits, even without limits."""
-    has_limits = "time_limit_s" in row and "memory_limit_mb" in row
-    return has_limits and not is_missing(row.get("id")) and not row.keys().isdisjoint((*_ALWAYS, *TEST_SETS))
+    has_limits = row.keys() >= {"time_limit_s", "memory_limit_mb"}
+    return has_limits and has(row, "id") and not row.keys().isdisjoint((*_ALWAYS, *TEST_SETS))
 
 
 def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, object]:

@@ -227,7 +227,7 @@ def unfenced(text: str) -> Fenced:
         >>> unfenced("Here it is:\\n```python\\nprint(1)\\n```\\n")
         Fenced(tag='python', code='print(1)\\n')
     """
-    if not _FENCE.search(text) or _is_source(text):
+    if ("```" not in text and "~~~" not in text) or _is_source(text):
         return Fenced("", text)
     blocks = list(_FENCED.finditer(_THOUGHTS.sub("", text)))
     if not blocks:

@@ -302,7 +302,7 @@ def _of_stream(side: Any, stream: str) -> Any:
 
 
 def _are_alternatives(due: list[object], may_be: bool) -> bool:
-    """Return whether outputs are alternatives, as in xCodeEval; several texts `may_be` if the input is text."""
+    """Return whether a list of outputs is alternatives, as in xCodeEval; a list of texts alone only if it `may_be`."""
     return (may_be and len(due) > 1) or any(isinstance(other, list) for other in due)
 
 

@@ -24,7 +24,9 @@ _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 #: Names of pandas' types of missing values, so that pandas needn't be imported.
 _NOTHING = frozenset({"NAType", "NaTType"})
 #: Texts that mean that there is no limit.
-_NO_LIMIT = frozenset({"none", "null", "nan", "n/a", "na", "-", "unknown", "unlimited", "inf", "infinity", "no limit"})
+_NO_LIMIT = re.compile(
+    r"\s*(?:(?:none|null|nan)(?: .*)?|n/a|na|-|unknown|unlimited|inf|infinity|no limit|)\s*", re.IGNORECASE
+)
 _BYTE = 1 / (1 << 20)  # in MiB
 _SECONDS = {
     **dict.fromkeys(("s", "sec", "second"), 1.0),
@@ -273,10 +275,7 @@ def megabytes(value: object, where: str, unit_mb: float | None = None) -> float 
 
 
 def _is_no_limit(value: object) -> bool:
-    if not isinstance(value, str):
-        return is_missing(value)
-    text = value.strip().lower()
-    return not text or text in _NO_LIMIT or text.partition(" ")[0] in ("none", "null", "nan")  # "None seconds"
+    return _NO_LIMIT.fullmatch(value) is not None if isinstance(value, str) else is_missing(value)
 
 
 def _quantity(value: object, where: str, units: Mapping[str, float]) -> _Quantity:
