@@ -201,14 +201,17 @@ def read_items(value: object) -> tuple[Sequence[object], Sequence[int], int]:
     Raises:
         ValueError: neither a list nor a struct of lists of equal length.
     """
-    if value is None:
-        return [], range(0), 0
     if isinstance(value, Mapping):
         return _read_struct(value)
-    items = _as_list(value)
+    items = [] if _is_missing(value) else _as_list(value)
     if items is None:
         raise ValueError(f"is a {type(value).__name__}; it must be a list of items, or a struct of lists.")
     return items, range(len(items)), 0
+
+
+def _is_missing(value: object) -> bool:
+    """Return whether a sample lacks a group: a DataFrame has NaN or NA there."""
+    return value is None or (type(value) is float and value != value) or is_a(value, "pandas._libs.missing", "NAType")
 
 
 def _as_list(value: object) -> Sequence[object] | None:

@@ -19,6 +19,7 @@ import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import orjson
@@ -414,8 +415,10 @@ def _key(key: object, where: str, lost: list[str]) -> str:
         return _key(key.value, where, lost)
     if isinstance(key, int):
         return digits_of(int(key))
-    is_text = isinstance(key, (float, dt.date, pathlib.PurePath)) or hasattr(key, "item")
-    if is_text or _named_converter(type(key)) is str:
+    convert = _named_converter(type(key))  # type: ignore[arg-type]  # a type can be hashed
+    if convert is bool:
+        return _key(bool(key), where, lost)
+    if convert is str or isinstance(key, (float, dt.date, pathlib.PurePath)) or hasattr(key, "item"):
         return str(key)
     raise UnstorableError(f"{where} has a key of type {type(key).__name__}: {key!r:.80}. Keys must be text or numbers.")
 
@@ -425,7 +428,7 @@ def _special(value: Any, where: str) -> object:
     if isinstance(value, enum.Enum):
         return value.value
     kind = type(value)
-    if (convert := _named_converter(kind)) is not None:
+    if (convert := _named_converter(kind)) is not None:  # type: ignore[arg-type]  # a type can be hashed
         return convert(value)
     for base, convert in _BY_BASE:
         if isinstance(value, base):
@@ -440,6 +443,7 @@ def _special(value: Any, where: str) -> object:
     raise UnstorableError(f"{where} is a {what}, which JSON can't hold.{STORABLE_ADVICE}")
 
 
+@lru_cache(maxsize=256)
 def _named_converter(kind: type) -> _Convert | None:
     """Return what converts values of a type, or of one that it derives from, that is known by its name."""
     names = ((base.__module__.partition(".")[0], base.__name__) for base in kind.__mro__)
@@ -553,6 +557,8 @@ _BY_NAME: Mapping[tuple[str, str], _Convert] = {
     ("decimal", "Decimal"): str,
     ("fractions", "Fraction"): str,
     ("uuid", "UUID"): str,
+    ("numpy", "bool"): bool,
+    ("numpy", "bool_"): bool,  # its name in numpy 1
     ("numpy", "datetime64"): _moment,
     ("numpy", "timedelta64"): _seconds,
     ("numpy", "longdouble"): _long_float,

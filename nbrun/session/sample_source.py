@@ -109,7 +109,7 @@ def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[st
     samples = as_stream(samples)
     if isinstance(samples, (list, tuple)):
         return _open_list(samples, reader, groups)
-    count = len(samples) if hasattr(samples, "__len__") else None
+    count = _length_of(samples)
     once = iter(samples) is samples
     stream = with_ids(samples)
     head = list(itertools.islice(stream, 1))
@@ -126,6 +126,14 @@ def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[st
         reader.groups = _resolved(groups, head)
     reader.read(head[0], 0)
     return Samples(itertools.chain(head, stream), count, None, None, None if once else samples)
+
+
+def _length_of(samples: Any) -> int | None:
+    """Return how many samples there are; None where that isn't known, as of a generator inside tqdm."""
+    try:
+        return len(samples)
+    except Exception:  # from a method of the user's own: the length only says how far the run is
+        return None
 
 
 def _resolved(groups: list[str] | dict[str, str], head: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -267,3 +267,25 @@ def test_an_argument_that_can_not_be_right_is_named_before_anything_is_written(
     with pytest.raises(InputError, match=name):
         nbrun.start(PROMPTS, lambda task: {}, tmp_path / "r", **({"view": None} | {name: value}))
     assert not (tmp_path / "r").exists()
+
+
+class WithoutLength:
+    """As tqdm around a generator: it has a length as a class, and raises when it is asked for it."""
+
+    def __len__(self) -> int:
+        raise TypeError("object of type 'generator' has no len()")
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(PROMPTS)
+
+
+def test_samples_that_know_no_length_are_a_stream(tmp_path: Path) -> None:
+    progress = run(WithoutLength(), tmp_path, groups=["prompt"])
+    assert (progress.state, progress.done) == ("done", 3)
+
+
+@pytest.mark.parametrize("missing", [float("nan"), pd.NA, None])
+def test_a_group_that_is_missing_in_a_row_of_a_frame_has_no_items(missing: Any, tmp_path: Path) -> None:
+    frame = pd.DataFrame([{"id": "a", "prompts": ["x", "y"]}, {"id": "b", "prompts": missing}])
+    progress = run(frame, tmp_path, groups=["prompt"])
+    assert (progress.state, progress.done, progress.total) == ("done", 2, 2)

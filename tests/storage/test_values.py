@@ -178,6 +178,13 @@ def test_labels_that_only_equal_0_and_1_are_kept():
     assert decode(load(encode({"x": pd.Series([5, 6], index=[0.0, 1.0])})[0])) == {"x": {"0.0": 5, "1.0": 6}}
 
 
+def test_numpy_s_booleans_are_keys_as_python_s_are():
+    import numpy as np
+
+    keys = {np.True_: 1, np.int64(2): 2, np.float32(0.1): 3}
+    assert decode(load(encode({"x": keys})[0])) == {"x": {"true": 1, "2": 2, "0.1": 3}}
+
+
 def test_a_timedelta_longer_than_64_bits_of_nanoseconds():
     import numpy as np
     import pandas as pd
