@@ -140,8 +140,7 @@ def tpr_tnr(rates: pd.DataFrame, ax: Axes | None = None, *, labels: int = 5) -> 
     known = rates[rates["tpr"].notna() & rates["tnr"].notna()]
     x, y = known["tnr"].to_numpy(float), known["tpr"].to_numpy(float)
     cells = pd.DataFrame({"x": x.round(2), "y": y.round(2)}).value_counts().reset_index()
-    largest = cells["count"].max() if len(cells) else 1
-    area = 20 + 780 * (cells["count"] / largest if len(cells) else 0)
+    area = 20 + 780 * (cells["count"] / cells["count"].max())
     ax.scatter(
         cells["x"].to_numpy(),
         cells["y"].to_numpy(),
@@ -290,14 +289,12 @@ def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | No
         limit_s: the time limit in seconds, drawn as a line; or the column that holds each row's, and then times are
             drawn as shares of it.
     """
-    need(df, ("max_time_s", "verdict", *((limit_s,) if isinstance(limit_s, str) else ())), "times")
+    need(df, ("max_time_s", "verdict"), "times")
+    seconds, limit, unit = numbers(df["max_time_s"]), limit_s, "seconds"
+    if isinstance(limit, str):
+        need(df, (limit,), "times")
+        seconds, limit, unit = seconds / numbers(df[limit]), 1.0, "as a share of the limit"
     ax = axes(ax)
-    seconds = numbers(df["max_time_s"])
-    limit: float | None
-    if isinstance(limit_s, str):
-        seconds, limit = seconds / numbers(df[limit_s]), 1.0
-    else:
-        limit = limit_s
     verdict = df["verdict"].astype("object").fillna("no verdict")
     kinds = np.where(verdict == "Accepted", "Accepted", np.where(verdict == "TimeLimitExceeded", verdict, "others"))
     known = np.isfinite(seconds) & (seconds >= 0)
@@ -324,7 +321,7 @@ def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | No
             va="top",
             rotation=90,
         )
-    ax.set_xlabel("longest test, " + ("as a share of the limit" if isinstance(limit_s, str) else "seconds"))
+    ax.set_xlabel(f"longest test, {unit}")
     ax.set_ylabel("solutions")
     whole(ax)
     ax.set_title("Times")

@@ -17,7 +17,7 @@ from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError, hides_own_frames
 from nbrun.frames.rows import language_of
 from nbrun.results.format import Entry
-from nbrun.results.reader import Reader, SampleView, with_totals
+from nbrun.results.reader import Reader, with_totals
 from nbrun.results.sample_file import decode_entry
 from nbrun.texts import counted, escape_control_chars, id_text, without_surrogates
 
@@ -101,13 +101,6 @@ def status(results: str | os.PathLike[str]) -> Status:
 Results = str | os.PathLike[str]
 
 
-def read_sample(results: Results, sample_id: str) -> SampleView | None:
-    """Return one sample with its entries' bytes; None where the directory doesn't hold it."""
-    from nbrun.frames.loader import RowCache
-
-    return Reader(results).sample(sample_id, RowCache(Path(results).expanduser()).known)
-
-
 def entry_of_row(row: pd.Series[Any], results: Results | Sequence[Results] | None) -> tuple[str, str, Entry]:
     """Return sample id, group and entry of a row that load_results made.
 
@@ -134,20 +127,14 @@ def entry_of_row(row: pd.Series[Any], results: Results | Sequence[Results] | Non
 
 def entries_of(results: Results, sample_id: str) -> Iterable[tuple[str, Entry]]:
     """Return group and entry of all that is saved of a sample, in the order in which load_results shows them."""
-    view = read_sample(results, sample_id)
+    from nbrun.frames.loader import RowCache
+
+    view = Reader(results).sample(sample_id, RowCache(Path(results).expanduser()).known)
     if view is None:
         return []
     found = [(s.group, s.item_index, body) for s, body in view.entries]
     found.sort(key=lambda f: (f[0] != "solution", f[0], f[1] is None, f[1] or 0))
     return [(group, decode_entry(body)) for group, _, body in found]
-
-
-def sample_ids(results: Results) -> list[str]:
-    """Return the ids of all samples."""
-    from nbrun.frames.loader import RowCache
-
-    with Reader(results).open(RowCache(Path(results).expanduser()).known) as now:
-        return sorted({*now.listing.by_id, *now.journal.entries})
 
 
 class Overview:
@@ -257,7 +244,10 @@ def _line(group: str, place: int, entry: Entry) -> dict[str, object]:
 
 def _like(results: Results, sample_id: str) -> str:
     """Return a sentence with ids like this one, or with the first ids that there are."""
-    ids = sample_ids(results)
+    from nbrun.frames.loader import RowCache
+
+    with Reader(results).open(RowCache(Path(results).expanduser()).known) as now:
+        ids = sorted({*now.listing.by_id, *now.journal.entries})
     if near := difflib.get_close_matches(sample_id, ids, 3, 0.4):
         return f" Did you mean {' or '.join(map(repr, near))}?"
     return f" It holds {counted(len(ids), 'sample')}: {', '.join(map(repr, ids[:3]))}{', …' * (len(ids) > 3)}."

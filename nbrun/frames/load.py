@@ -288,27 +288,24 @@ def _with_bodies(
     """Yield frames with entries or tests; they are read, never cached."""
     listener = EntryParts(entries=options.entries, items=options.items, tests=options.tests, outputs=options.outputs)
     reading = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
-    strides = reading.strides(stride_bytes)
-    listener.begin()
-    while (found := next(strides, None)) is not None:
-        yield _frame_with_bodies(*found, listener, options)
+    for table, rows in reading.strides(stride_bytes):
+        yield _frame_with_bodies(table, rows, listener, options)
         listener.begin()
     problems += reading.problems
 
 
 def _frame_with_bodies(table: Table, rows: Array, listener: EntryParts, options: _Options) -> pd.DataFrame:
-    if listener.items is not None:
-        table.add_columns({name: sparse_column_of(extras.settle()) for name, extras in listener.items.extras.items()})
+    table.add_columns({name: sparse_column_of(extras.settle()) for name, extras in listener.items.extras.items()})
     df = options.frame(table.take(rows))
     if options.entries:
         data = np.empty(len(listener.bodies), object)
         data[:] = listener.bodies
         df["entry"] = EntryArray(data[rows])
-    of_tests = () if listener.tests is None else listener.tests.columns
+    of_tests = listener.tests.columns if options.tests else ()
     names = [name for name in options.values if name not in of_tests]
     kept = np.flatnonzero(options.chosen_by_value(df, names, is_part=True))
     df = df.iloc[kept].reset_index(drop=True)  # what isn't wanted need not be repeated for each test
-    return df if listener.tests is None else listener.tests.explode(df, rows[kept])
+    return listener.tests.explode(df, rows[kept]) if options.tests else df
 
 
 def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -328,7 +325,7 @@ def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _absolute(paths: Iterable[Results]) -> list[str]:
     """Return where the rows were loaded from, for show()."""
-    return [os.path.abspath(os.path.expanduser(p)) for p in paths]
+    return list(map(os.path.abspath, map(os.path.expanduser, paths)))
 
 
 def _load_table(path: Results, stale: bool, problems: list[Problem]) -> Table:
@@ -642,24 +639,22 @@ class EntryParts:
     def begin(self) -> None:
         """Forget everything: the next stride begins."""
         self.bodies: list[bytes | None] = []
-        self.tests = TestRows(self._outputs) if self._tests else None
-        self.items = ItemRows() if self._items else None
+        self.tests, self.items = TestRows(self._outputs), ItemRows()  # empty where they aren't wanted
 
     def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
         """See rows.Listener."""
         if self._entries:
             self.bodies.append(body)
-        if self.items is not None:
+        if self._items:
             self.items(row, entry)
-        if self.tests is not None:
-            self.tests(row, entry, body)
+        if self._tests:
+            self.tests(row, entry)
 
     def cut(self, n: int) -> None:
         """See rows.Listener."""
         del self.bodies[n:]
-        for part in (self.tests, self.items):
-            if part is not None:
-                part.cut(n)
+        self.tests.cut(n)
+        self.items.cut(n)
 
 
 class ItemRows:
@@ -702,7 +697,7 @@ TEST_COLUMNS = ("test", "passed", "test_verdict", "time_s", "return_code")
 
 
 class TestRows:
-    """The tests of the rows that a RowBuilder reads (its listener).
+    """The tests of the rows that a RowBuilder reads, as rows of their own.
 
     Args:
         outputs: which of OUTPUTS to keep.
@@ -722,8 +717,8 @@ class TestRows:
         self._outputs: dict[str, list[str | None]] = {name: [] for name in outputs}
         self.columns = (*TEST_COLUMNS, *outputs)
 
-    def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
-        """See rows.Listener."""
+    def __call__(self, row: int, entry: Row) -> None:
+        """The next row."""
         tests = mapping(entry.get("result")).get("tests")
         for number, test in enumerate(map(mapping, tests if isinstance(tests, list) else ())):
             run, passed = run_of(test), test.get("passed")

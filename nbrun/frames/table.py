@@ -180,11 +180,10 @@ def _join_extra(parts: Sequence[SparseColumn]) -> SparseColumn:
     """Join the parts of one column: of their kind, or of one that holds each value exactly."""
     kind = _common_kind(parts)
     rows = np.concatenate([e.rows for e in parts])
-    some = [e for e in parts if e.kind != "n"]
     if kind not in "tj":
-        values = np.concatenate([np.empty(0, _CODES[kind]), *(e.values for e in some)])
+        values = np.concatenate([e.values for e in parts])  # those of kind n are empty
         return SparseColumn(kind, rows, values.astype(_CODES[kind]), [])
-    joined = _join_texts([_as_json(e) if kind == "j" else DictionaryArray(e.values, e.texts) for e in some])
+    joined = _join_texts([_as_json(e) if kind == "j" else DictionaryArray(e.values, e.texts) for e in parts])
     return SparseColumn(kind, rows, joined.codes, joined.texts)
 
 
