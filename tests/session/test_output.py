@@ -212,6 +212,12 @@ def test_a_script_sees_what_its_tasks_print(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out.endswith("then of 1\n")
 
 
+def test_what_a_panel_shows_is_not_printed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live(tmp_path, in_notebook=False) as (made, _):
+        made.panel()
+    assert "then of" not in capsys.readouterr().out
+
+
 def test_output_is_in_the_log_and_in_the_tasks_detail_while_it_runs(tmp_path: Path) -> None:
     with live(tmp_path) as (made, _):
         assert controls_of(made).entry("a", "item", 0)["output"] == "first of 1\n"
