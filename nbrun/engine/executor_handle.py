@@ -273,17 +273,13 @@ def shutdown_notice(executor: object, is_owned: bool) -> str:
 
 def _sentence(executor: object, is_owned: bool) -> str:
     is_kernel = "ipykernel" in sys.modules
-    kind = _kind(executor)
-    if kind == "distributed":
+    then = _UNKNOWN
+    if _kind(executor) == "distributed":
         then = _LEFT
-    elif hasattr(
-        executor, "_processes"
-    ):  # a process pool or loky; a notebook's kernel ends all its children when it ends
+    elif hasattr(executor, "_processes"):  # a process pool or loky; a kernel ends all its children when it ends
         then = _ENDED if is_owned or is_kernel else _WAITED + _BY_FACTORY
-    elif kind == "mpi4py" or is_thread(executor):
+    elif takes_kernel_along(executor):
         then = _WAITED_A_LITTLE if is_kernel else _WAITED
-    else:
-        then = _UNKNOWN
     what = "kernel" if is_kernel else "program"
     return f"When this {what} ends, what is saved stays, what waits in the executor is cancelled, and {then}."
 
