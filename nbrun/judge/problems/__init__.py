@@ -179,7 +179,7 @@ def _add_tests(problem: dict[str, object], sets: Mapping[str, Tests]) -> None:
         if read.tests:
             whole = whole.joined(read, column) if whole.tests else read
     problem["tests"] = whole.tests
-    if whole.harness is not None:
+    if whole.harness:
         problem["harness"] = whole.harness
 
 

@@ -478,7 +478,8 @@ def _ioi(draft: Draft) -> None:
         draft.fields["not_supported"] = "IOI tasks whose solutions are linked with a grader (grader_files)"
     elif not draft.sets:
         draft.fields["not_supported"] = "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"
-    draft.fields["id"] = "/".join(map(str, cells_of(row, (column_of(row, "id", "name") or "id", "subtask")).values()))
+    name, subtask = str(first(row, "id", "name")), row.get("subtask")
+    draft.fields["id"] = name if is_missing(subtask) else f"{name}/{subtask}"
 
 
 #: Limits are in seconds and megabytes.

@@ -81,14 +81,14 @@ class Tests:
 
     Attributes:
         tests: mappings `{"input", "output"}` with text or bytes; `alternatives` lists further outputs that are right.
-        harness: None if a program reads the input and writes the output; `{"type": "function", "name"}` if input and
+        harness: empty if a program reads the input and writes the output; `{"type": "function", "name"}` if input and
             output are JSON of a function's arguments and result; `{"type": "test_code"}` if the input is code.
     """
 
     __test__ = False  # or pytest would collect this class because of its name
 
     tests: list[dict[str, Any]]
-    harness: dict[str, Any] | None = field(default=None)
+    harness: dict[str, Any] = field(default_factory=dict)
 
     def joined(self, other: Tests, where: str) -> Tests:
         """Return these tests and others, whose harness may need other libraries.
@@ -96,15 +96,14 @@ class Tests:
         Raises:
             ValueError: the others are of another kind.
         """
-        kind, another = ({**(tests.harness or {}), "needs": None} for tests in (self, other))
-        if kind != another:
+        if {**self.harness, "needs": None} != {**other.harness, "needs": None}:
             raise ValueError(f"{where!r} holds tests of another kind than the sets before it")
-        return Tests(self.tests + other.tests, self.harness).needing((other.harness or {}).get("needs", ()))
+        return Tests(self.tests + other.tests, self.harness).needing(other.harness.get("needs", ()))
 
     def needing(self, libraries: Iterable[str]) -> Tests:
         """Return these tests with libraries that must be installed where they are run."""
-        needs = sorted({*(self.harness or {}).get("needs", ()), *libraries})
-        return replace(self, harness={**(self.harness or {}), "needs": needs}) if needs else self
+        needs = sorted({*self.harness.get("needs", ()), *libraries})
+        return replace(self, harness={**self.harness, "needs": needs}) if needs else self
 
 
 def read_tests(value: object, where: str, function: str | None = None) -> Tests:
