@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,21 @@ def limiter_of(sandbox: LocalSandbox, n_cores: int | None = None) -> Concurrency
     if n_cores is not None:
         sandbox._limiter = ConcurrencyLimiter(None, n_cores=n_cores)
     return sandbox._limiter
+
+
+def paths_in(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where something is in a value of dicts and lists, at any depth: the keys and places that lead to it."""
+    if at:
+        yield at
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from paths_in(inner, (*at, key))
+
+
+def replaced(value: Any, at: tuple[Any, ...], new: Any) -> Any:
+    """Return a copy of the value with something else at one of these places."""
+    if not at:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[at[0]] = replaced(value[at[0]], at[1:], new)
+    return copy

@@ -22,6 +22,7 @@ import pyarrow
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+from judge_helpers import paths_in, replaced
 
 import nbrun
 from nbrun.errors import InputError, NotSupportedError, SampleError
@@ -1068,22 +1069,6 @@ ODD = [
     numpy.array([1]),
     pandas.NA,
 ]
-
-
-def paths_in(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if at:
-        yield at
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in pairs:
-        yield from paths_in(inner, (*at, key))
-
-
-def replaced(value: Any, at: tuple[Any, ...], new: Any) -> Any:
-    if not at:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[at[0]] = replaced(value[at[0]], at[1:], new)
-    return copy
 
 
 @pytest.mark.filterwarnings("ignore:read_problems")

@@ -16,7 +16,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from lab import FLAGS, IDLE, ROOT, chromium, stop
+from lab import IDLE, ROOT, stop
+from page import running_browser
 
 pytestmark = pytest.mark.long
 #: Works in a notebook's cell, in a marimo cell and in a module.
@@ -82,12 +83,8 @@ def serving(folder: Path, module: str, *args: str, path: str = "/") -> Iterator[
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 def write_notebook(path: Path, *sources: str) -> None:
