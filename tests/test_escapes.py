@@ -123,3 +123,50 @@ def test_html_is_escaped(hostile, tmp_path):
 def test_control_characters_become_visible_signs():
     assert escape_control_chars("a\x1b[31mb\x07\x9b\u202e") == "a␛[31mb␇<U+009B><U+202E>"
     assert escape_control_chars("a\n\tb") == "a\n\tb"
+
+
+@pytest.fixture
+def steering_everywhere(tmp_path):
+    """A directory whose groups, kinds of errors, keys and texts hold control characters and returns."""
+
+    def fn(task):
+        if task.index == 1:
+            raise type("Odd", (ValueError,), {"__module__": ESCAPE})(f"{ESCAPE}\x7f")
+        return {
+            "verdict": ESCAPE,
+            "accepted": True,
+            "text": "x\r=cmd|' /C calc'!A0,\n=1",
+            f"k\r=2{ESCAPE}": "\n=3",
+            "wide": "＝4",
+        }
+
+    run = nbrun.start([{"id": f"a\r{ESCAPE}", "f": [1, 2]}], fn, tmp_path / "r", groups={f"g\r\x7f{ESCAPE}": "f"},
+                      view=None, retry=None)  # fmt: skip
+    run.wait(60)
+    return run, tmp_path / "r"
+
+
+def test_the_text_of_a_run_and_the_list_of_errors_hold_no_control_characters(steering_everywhere, capfd):
+    run, path = steering_everywhere
+    capfd.readouterr()
+    main(["errors", str(path)])
+    out, err = capfd.readouterr()
+    for text in (run._repr_mimebundle_()["text/plain"], repr(run), repr(run.progress), out, err):
+        assert not [c for c in text if c in f"{STEERING}\x7f"]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_carriage_return_in_a_cell_begins_no_row(steering_everywhere, tmp_path, raw):
+    _, path = steering_everywhere
+    main(["export", str(path), str(tmp_path / "x.csv"), *(["--raw"] if raw else [])])
+    with open(tmp_path / "x.csv", newline="") as f:
+        rows = list(csv.reader(f))
+    assert len(rows) == 3
+    assert {len(row) for row in rows} == {len(rows[0])}
+    cells = [c for row in rows for c in row]
+    assert "x\r=cmd|' /C calc'!A0,\n=1" in cells
+    if not raw:
+        assert not [c for c in cells if c.startswith(("=", "+", "@", "\t", "\r", "\n", "＝"))]
+    read = pd.read_csv(tmp_path / "x.csv")
+    assert read["accepted"].dropna().tolist() == [True]
+    assert read["index"].tolist() == [0, 1]

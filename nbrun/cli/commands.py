@@ -364,14 +364,16 @@ def _upright(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"": list(table.columns), " ": texts})
 
 
-def _text(table: pd.DataFrame) -> str:
-    """Return a table for a terminal, in which no sample's id can act as a control sequence."""
+def _text(table: pd.DataFrame, max_colwidth: int = 40) -> str:
+    """Return a table for a terminal, in which no text, such as a sample's id, can act as a control sequence."""
 
     def visible(value: Any) -> Any:
         return escape_control_chars(value).replace("\n", "␊") if isinstance(value, str) else value
 
     texts = {name: list(map(visible, table[name])) for name in table.columns if table[name].dtype.kind == "O"}
-    return table.assign(**texts).to_string(index=False, na_rep="-", float_format="{:.3f}".format, max_colwidth=40)
+    return table.assign(**texts).to_string(
+        index=False, na_rep="-", float_format="{:.3f}".format, max_colwidth=max_colwidth
+    )
 
 
 # ---- show and errors
@@ -437,17 +439,13 @@ def _by_message(df: pd.DataFrame) -> pd.DataFrame:
 
 def _print_errors(rows: pd.DataFrame, n: int, results: str) -> None:
     """Print a table, and the command that shows its first row whole."""
-    shown = rows.assign(
-        message=[shorten(message, _MESSAGE_CHARS) for message in rows["message"]],
-        sample_id=list(map(escape_control_chars, map(str, rows["sample_id"]))),
-    )
-    print(shown.to_string(index=False, na_rep="-", max_colwidth=_MESSAGE_CHARS))
+    print(_text(rows.assign(message=[shorten(m, _MESSAGE_CHARS) for m in rows["message"]]), _MESSAGE_CHARS))
     first = rows.iloc[0]
     place = "" if first.isna()["index"] else f" {first['index']}"
-    id = escape_control_chars(str(first["sample_id"]))
+    id, group = (escape_control_chars(str(first[name])) for name in ("sample_id", "group"))
     print(
         f"\n{counted(n, 'task')} ended in errors; they run again when the run is started again. To see one:\n"
-        f"    nbrun show {shlex.quote(results)} {shlex.quote(id)}{place} --group {shlex.quote(str(first['group']))}"
+        f"    nbrun show {shlex.quote(results)} {shlex.quote(id)}{place} --group {shlex.quote(group)}"
     )
 
 
@@ -516,7 +514,7 @@ def _print_problems(problems: Sequence[str]) -> int:
 
 _SUFFIXES = (".parquet", ".csv", ".json", ".jsonl")
 #: What makes a cell a formula in a spreadsheet, at its beginning.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def export(args: argparse.Namespace) -> int:

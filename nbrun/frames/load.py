@@ -7,6 +7,7 @@ directory; any thread.
 from __future__ import annotations
 
 import builtins
+import csv
 import math
 import os
 import re
@@ -461,7 +462,9 @@ def write_frame(df: pd.DataFrame, path: Path, suffix: str) -> None:
 
         _with_objects(df, lambda column: as_one_type(pa, column)).to_parquet(path, index=False)
     elif suffix == ".csv":
-        _with_objects(df, lambda column: column.map(_cell)).to_csv(path, index=False)
+        cells = _with_objects(df, lambda column: column.map(_cell))
+        # Python's csv leaves a text with a carriage return unquoted: readers would begin a new row there
+        cells.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC if _has_returns(cells) else csv.QUOTE_MINIMAL)
     else:
         _write_json(df, path, lines=suffix == ".jsonl")
 
@@ -469,6 +472,14 @@ def write_frame(df: pd.DataFrame, path: Path, suffix: str) -> None:
 def _with_objects(df: pd.DataFrame, convert: Any) -> pd.DataFrame:
     changed = {name: convert(df[name]) for name in df.columns if df[name].dtype == object}
     return df.assign(**{str(name): column for name, column in changed.items()})
+
+
+def _has_returns(df: pd.DataFrame) -> bool:
+    """Return whether a text or a column's name holds a carriage return."""
+    texts = (df[name].astype(object) for name in df.columns if df[name].dtype.kind == "O")
+    return any("\r" in str(name) for name in df.columns) or any(
+        isinstance(value, str) and "\r" in value for column in texts for value in column
+    )
 
 
 def _cell(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from nbrun.model import ErrorNote, Progress, RunControls, State
 from nbrun.progress import end_advice, end_title, eta_text, load_call, quality_texts
-from nbrun.texts import count_text, counted, percent_text, rate_text
+from nbrun.texts import count_text, counted, escape_control_chars, percent_text, rate_text
 from nbrun.verdicts import judged
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def static_text(progress: Progress) -> str:
     if progress.ended:
         lines.append(f"{load_call(progress)} loads the results.")
     lines += [f"  {_error(note)}" for note in progress.recent_errors[-_ERRORS_SHOWN:]]
-    return "\n".join([*lines, _when(progress)])
+    return escape_control_chars("\n".join([*lines, _when(progress)]))
 
 
 def _title(progress: Progress) -> str:
