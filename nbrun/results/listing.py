@@ -103,6 +103,18 @@ class Listing:
             what = f"holds the same sample as {keep.name}; that one counts"
             self.problems.append(Problem(str(folder / drop.name), what, info.sample_id))
 
+    def add_archived(self, folder: Path, info: FileInfo) -> None:
+        """Add an archived file. A file of its sample counts instead, unless it is damaged or older."""
+        other = self.by_id.get(info.sample_id)
+        if other is not None and not other.is_damaged:
+            if not _is_older(other, info):
+                return
+            assert info.place is not None
+            what = f"is older than the same sample in {info.place.name}; that one counts"
+            self.problems.append(Problem(str(folder / other.name), what, info.sample_id))
+        self.by_id[info.sample_id] = info
+        self.names.add(info.name)
+
     def add_damaged(self, file: Path, e: Exception) -> None:
         """Add a file that `peek` can't read, as far as anything is left of it."""
         left = sample_file.peek_damaged(file)
@@ -152,14 +164,8 @@ def list_samples(path: Path, known: KnownFile = nothing_known, of_folder: Archiv
         what = "was archived and unpacked again and again while it was listed; samples may be missing. Read it again"
         out.problems.append(Problem(str(path), what))
     out.problems += problems
-    for sample_id, info in after.items():
-        other = out.by_id.get(sample_id)
-        if other is None or other.is_damaged or _is_older(other, info):
-            out.by_id[sample_id] = info
-            out.names.add(info.name)
-            if other is not None and not other.is_damaged and info.place is not None:
-                what = f"is older than the same sample in {info.place.name}; that one counts"
-                out.problems.append(Problem(str(path / other.name), what, sample_id))
+    for info in after.values():
+        out.add_archived(path, info)
     return out
 
 

@@ -123,20 +123,25 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
             out.samples += 1
             out.before_bytes += info.place.packed
             out.after_bytes += info.size
-        members, problems = listing.Archives(directory.path).list()
-        kept = damaged | {Path(problem.path).name for problem in problems}
-        for info in members.values():  # those in place of which a file counts
-            assert info.place is not None
-            file = directory.listing.by_id.get(info.sample_id)
-            if info.place.name not in kept and (file is None or _may_lack(directory.path, file, info)):
-                kept.add(info.place.name)
-                what = f"differs from its file, which counts, so {info.place.name} stays"
-                out.problems.append(f"{info.name} {what}")
+        kept = damaged | _still_needed(directory, damaged, out)
         for name in listing.archives_in(directory.path):
             if name not in kept:
                 files.remove(directory.path / name)
         files.sync_folder(directory.path)
         return out
+
+
+def _still_needed(directory: Directory, damaged: set[str], out: Archived) -> set[str]:
+    """Return the archives that can't be read, or hold a sample of which the file that counts may lack something."""
+    members, problems = listing.Archives(directory.path).list()
+    needed = {Path(problem.path).name for problem in problems}
+    for info in members.values():  # those in place of which a file counts
+        assert info.place is not None
+        name, file = info.place.name, directory.listing.by_id.get(info.sample_id)
+        if name not in damaged | needed and (file is None or _may_lack(directory.path, file, info)):
+            needed.add(name)
+            out.problems.append(f"{info.name} differs from its file, which counts, so {name} stays")
+    return needed
 
 
 def _may_lack(folder: Path, file: FileInfo, archived: FileInfo) -> bool:
