@@ -138,3 +138,6 @@ def test_what_the_page_of_the_architecture_names_exists() -> None:
     words = {n for n in names if re.fullmatch(r"nbrun-[a-z-]+|[A-Z]\w+(\.\w+)?|[A-Z][A-Z_]+", n)}
     assert len(words) > 15
     assert sorted(n for n in words if not all(re.search(rf"\b{part}\b", code) for part in n.split("."))) == []
+    threads = set(re.findall(r'(?:start_daemon\([\w.]+, |\bname=f?)"(nbrun-[a-z-]*[a-z])', code))
+    assert len(threads) > 20
+    assert sorted(n for n in threads if n not in page) == []
