@@ -197,11 +197,15 @@ def _read_sides(value: Mapping[str, Any], where: str, function: str | None) -> T
     """Return the tests of a mapping with both sides: a struct of lists, or a single test."""
     names = _sides_of(value)
     test = _as_test(value, where)
-    if names == ["inputs", "outputs"] and all(_LIST_OF_TEXT.match(str(test[side])[:99]) for side in _SIDES):
+    if names == ["inputs", "outputs"] and _is_list_as_text(test["input"]) and _is_list_as_text(test["output"]):
         test |= {side: parsed(test[side], f"{where}.{side}s") for side in _SIDES}
     if isinstance(test["input"], (str, bytes, dict)):
         return _read_list([test], where, function)
     return _read_columns(test, where, function, names[0] == "inputs")
+
+
+def _is_list_as_text(side: object) -> bool:
+    return isinstance(side, str) and _LIST_OF_TEXT.match(side) is not None
 
 
 def _read_columns(struct: Mapping[str, Any], where: str, function: str | None, lines: bool) -> Tests:
