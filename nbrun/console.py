@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nbrun.model import Progress, RunControls, SampleProgress, State
 from nbrun.output import RunOutput, flush_leniently, stream_of, write_leniently
@@ -108,13 +108,6 @@ class Console:
             pass  # as above
 
 
-class _Line(NamedTuple):
-    """A line that a task has written, and the name of its stream."""
-
-    stream: str
-    text: str
-
-
 class Bars:
     """tqdm's bars: all tasks on top, then a line of words, then samples at work."""
 
@@ -131,13 +124,13 @@ class Bars:
         self._open: dict[int, SampleProgress] = {}  # samples with tasks left
         self._version = 0
         self._lock = threading.Lock()  # protects _lines and _size
-        self._lines: list[_Line] = []
+        self._lines: list[tuple[str, str]] = []  # that tasks have written, with the names of their streams
         self._size = 0
 
     def print(self, stream: str, text: str) -> None:
         """Show what a task has written above the bars, when they are drawn next; called in any thread."""
         with self._lock:
-            self._lines.append(_Line(stream, text))
+            self._lines.append((stream, text))
             self._size += len(text)
             is_full = self._size > MOST_WAITING
         if is_full:
@@ -150,10 +143,10 @@ class Bars:
         if not lines:
             return
         with self._tqdm.external_write_mode(file=self._file):
-            for line in lines:
-                write_leniently(stream_of(line.stream), line.text)
-            for name in {line.stream for line in lines}:
-                flush_leniently(stream_of(name))
+            for stream, text in lines:
+                write_leniently(stream_of(stream), text)
+            for stream in dict(lines):
+                flush_leniently(stream_of(stream))
 
     def draw(self, progress: Progress) -> None:
         self._print_lines()

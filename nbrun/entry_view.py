@@ -322,17 +322,9 @@ def _text_block(title: str, lines: Iterable[str], indent: str = "") -> list[str]
 # ---- HTML for a notebook, readable in light and dark
 
 
-_LEXERS = {
-    "PYTHON": "python",
-    "PYTHON2": "python",
-    "PYTHON3": "python",
-    "CPP": "cpp",
-    "C": "c",
-    "JAVA": "java",
-    "JSON": "json",
-    "GO": "go",
-    "RUST": "rust",
-}
+#: Languages -> their names in Pygments.
+_LEXERS = {name.upper(): name for name in ("python", "cpp", "c", "java", "json", "go", "rust")}
+_LEXERS |= {"PYTHON2": "python", "PYTHON3": "python"}
 #: Code is dark on light in every theme, so that its colours are readable.
 STYLE = """<style>
 .nbrun-show{max-width:70em;line-height:1.4}

@@ -193,9 +193,8 @@ class RunOutput:
             self._pass_on(stream, [line])
 
     def _note_lines(self, stream: str, lines: Iterable[str]) -> None:
-        for line in lines:
-            if line.strip():
-                self._note(time.time(), stream, line[:TAIL_BYTES])
+        for line in filter(str.strip, lines):
+            self._note(time.time(), stream, line[:TAIL_BYTES])
 
     def _keep(self, task: Task | None, stream: str, text: str) -> list[str]:
         """Add to a task's output, and return the lines that are complete now."""
@@ -204,8 +203,7 @@ class RunOutput:
             tail = self._tails.get(key)
             if tail is None:
                 tail = self._tails[key] = _Tail()
-            else:
-                self._tails.move_to_end(key)
+            self._tails.move_to_end(key)
             lines = tail.add(stream, text)
             if tail.is_open:
                 self.open[key] = None
