@@ -358,14 +358,16 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Sequence[M
     """
     spellings = [[pair] for pair in asked.items()] if isinstance(asked, Mapping) else list(map(_spellings, asked))
     keys = _keys_of(samples, [pairs[0][1] for pairs in spellings])
-    found = [next((pair for pair in pairs if pair[1] in keys), pairs[0]) for pairs in spellings]
     out: dict[str, str] = {}
-    for name, (group, key) in zip(asked, found, strict=True):
+    missing: list[tuple[str, str]] = []
+    for name, pairs in zip(asked, spellings, strict=True):
+        group, key = next((pair for pair in pairs if pair[1] in keys), pairs[0])
         group = without_surrogates(group)
         if group in out:
             raise InputError(f"groups: {name!r} names the group {group!r} twice; leave one of them out.")
         out[group] = key
-    missing = [(name, key) for name, (_, key) in zip(asked, found, strict=True) if key not in keys]
+        if key not in keys:
+            missing.append((name, key))
     if missing and keys:
         raise InputError(_missing_groups(missing, [k for k in keys if k != "id"]))
     return out
