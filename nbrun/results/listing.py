@@ -432,14 +432,22 @@ def verify(f: BinaryIO, name: str, members: int) -> None:
         _member(f, info.place)
 
 
+#: Numbers of ZIP: how a member is compressed, and a bit of its flags.
+_STORED, _DEFLATED, _ENCRYPTED = 0, 8, 1
+
+
 def _member(f: BinaryIO, place: Place) -> bytes:
     header = plain_files.read_at(f.fileno(), place.offset, _LOCAL)
     skip = _LOCAL + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     try:
         if is_bomb(place.packed, place.size):
             raise Unreadable(f"would unpack {place.packed:,} bytes of {place.name} to {place.size:,}")
-        packed = plain_files.read_at(f.fileno(), place.offset + skip, place.packed)
-        data = zlib.decompressobj(-15).decompress(packed, place.size + 1)
+        data = plain_files.read_at(f.fileno(), place.offset + skip, place.packed)
+        method = int.from_bytes(header[8:10], "little")
+        if method not in (_STORED, _DEFLATED) or header[6] & _ENCRYPTED:
+            raise Unreadable(f"is compressed or encrypted in {place.name} in a way that nbrun doesn't read")
+        if method == _DEFLATED:
+            data = zlib.decompressobj(-15).decompress(data, place.size + 1)
     except (zlib.error, EOFError) as e:
         raise Unreadable(f"is damaged in {place.name} ({e})") from None
     if len(data) != place.size or zlib.crc32(data) != place.crc:
@@ -575,7 +583,7 @@ def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str
     except (zipfile.BadZipFile, NotImplementedError) as e:  # the second: it needs a newer version of ZIP
         raise _BadArchive(str(e)) from None
     for m in members:
-        if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:
+        if not m.filename.endswith(SUFFIX):
             continue
         if not is_sample_file_name(m.filename) or is_bomb(m.compress_size, m.file_size):
             bad.append(f"{_MEMBER} {m.filename[:100]!r} that is no sample's file; it is passed over")
@@ -585,7 +593,8 @@ def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str
             info = sample_file.info_of(
                 m.filename, _member(f, place), int(time.mktime((*m.date_time, 0, 0, -1))) * 10**9
             )
-        except (Unreadable, ValueError):
+        except (Unreadable, ValueError) as e:
+            bad.append(f"{_MEMBER} {m.filename[:100]!r} that {reason(e)}; it is passed over")
             continue
         info.place = place
         yield info

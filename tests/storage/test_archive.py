@@ -355,6 +355,49 @@ def test_without_its_index_the_zip_s_directory_serves(full, lost):
     pd.testing.assert_frame_equal(fresh(full), rows)
 
 
+def repacked(archive, compression):
+    """The archive as another ZIP program makes it of the unpacked files."""
+    with zipfile.ZipFile(archive) as z:
+        files = {name: z.read(name) for name in z.namelist()}
+    with zipfile.ZipFile(archive, "w", compression) as z:
+        for name, data in files.items():
+            z.writestr(name, data)
+
+
+def test_an_archive_that_was_repacked_without_compression_counts(full):
+    rows = load(full)
+    archive_finished(full)
+    repacked(full / "archive-0001.zip", zipfile.ZIP_STORED)
+    pd.testing.assert_frame_equal(fresh(full), rows)
+    ran = []
+    run(SAMPLES, full, judging(ran))
+    assert ran == []
+    assert unpack_archives(full).samples == 6
+    pd.testing.assert_frame_equal(fresh(full), rows)
+
+
+@pytest.mark.parametrize("what", ["another compression", "damaged members"])
+def test_members_that_can_not_be_read_are_reported_and_kept(full, what):
+    archive_finished(full)
+    archive = full / "archive-0001.zip"
+    if what == "another compression":
+        repacked(archive, zipfile.ZIP_BZIP2)
+    else:
+        repacked(archive, zipfile.ZIP_DEFLATED)
+        with zipfile.ZipFile(archive) as z:
+            at = z.getinfo("p3.json").header_offset
+        data = bytearray(archive.read_bytes())
+        data[at + 60] ^= 0xFF
+        archive.write_bytes(data)
+    lost = 6 if what == "another compression" else 1
+    before = archive.read_bytes()
+    with pytest.warns(UserWarning, match=r"archive-0001\.zip"):
+        assert nbrun.load_results(full).attrs["problems"] == lost
+    assert [f.kind for f in check(full).findings] == ["archived"] * lost
+    unpack_archives(full)
+    assert archive.read_bytes() == before
+
+
 def of_a_newer_zip(data):
     """The archive without its index's place, whose first member says that it needs version 9.9 of ZIP."""
     data = bytearray(data.replace(b"nbrun-archive/1 index=", b"nbrun-archive/1 indxx="))
