@@ -27,13 +27,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from nbrun.canonical import digest as digest_of
 from nbrun.canonical import key_text
 from nbrun.errors import InputError, JudgeError, NbrunError, NotSupportedError, ThreadLimitError
-from nbrun.judge.comparison import compare_tokens
+from nbrun.judge.comparison import as_bytes, compare_tokens, have_same_tokens
 from nbrun.judge.languages import Language, lookup
 from nbrun.judge.problems.values import flags_of
 from nbrun.judge.sandbox.programs import JudgeContext, launch, place, temporary_folder
@@ -91,23 +92,15 @@ class ProgramRun(NamedTuple):
     Attributes:
         ending: how it ended.
         note: what it wrote for people.
-        score: what it wrote into its file of points.
         output: what it wrote to stdout.
-        multiplier: what it wrote into its file of a share of points.
+        score, multiplier: what it wrote into its files of points and of a share of points.
     """
 
     ending: ExitStatus
     note: str
+    output: str
     score: str
-    output: str = ""
-    multiplier: str = ""
-
-
-class CheckerRunner(Protocol):
-    """Runs checkers that are programs; see `nbrun.judge.checkers.ProgramRunner`."""
-
-    def run(self, item: Mapping[str, object], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
-        """Run a program on an output; `{at}` in its arguments is replaced by the folder that holds the files."""
+    multiplier: str
 
 
 class Checker(Protocol):
@@ -117,7 +110,7 @@ class Checker(Protocol):
     def settings(self) -> object:
         """The checker's part of a run's settings."""
 
-    def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
+    def opinion(self, given: CheckerInput, runner: ProgramRunner | None) -> CheckerResult:
         """Return whether an output is right.
 
         Args:
@@ -150,7 +143,7 @@ class CallableChecker:
             return described
         return f"{getattr(compare, '__module__', '')}.{getattr(compare, '__qualname__', repr(compare))}"
 
-    def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
+    def opinion(self, given: CheckerInput, runner: ProgramRunner | None) -> CheckerResult:
         """Return the function's decision.
 
         Raises:
@@ -183,7 +176,7 @@ def as_checker(value: Checker | Compare) -> Checker:
 
 
 def checker_result(
-    checker: Checker, given: CheckerInput, runner: CheckerRunner | None, alternatives: Iterable[str | bytes] = ()
+    checker: Checker, given: CheckerInput, runner: ProgramRunner | None, alternatives: Iterable[str | bytes] = ()
 ) -> CheckerResult:
     """Return a checker's result for the first expected output that it accepts, or else for the first one.
 
@@ -193,12 +186,8 @@ def checker_result(
     first = checker.opinion(given, runner)
     if first.accepted:
         return first
-    for other in alternatives:
-        expected = other.encode("utf-8", "surrogatepass") if isinstance(other, str) else other
-        result = checker.opinion(replace(given, expected=expected), runner)
-        if result.accepted:
-            return result
-    return first
+    others = (checker.opinion(replace(given, expected=as_bytes(other)), runner) for other in alternatives)
+    return next((result for result in others if result.accepted), first)
 
 
 #: The checker where neither the user nor the problem names one.
@@ -228,33 +217,21 @@ class FlagRules:
             >>> FlagRules().accepts(b"Yes 1", b"YES\\n1"), FlagRules(absolute=0.1).accepts(b"1", b"1.05")
             (True, True)
         """
-        if expected == actual:
-            return True
-        if self.space_change_sensitive:
-            pieces = _PIECES.finditer(actual)  # one by one, because the output may be huge
-            for want in _PIECES.findall(expected):
-                piece = next(pieces, None)
-                if piece is None or not (want == piece[0] or (not want.isspace() and self._same(want, piece[0]))):
-                    return False
-            return next(pieces, None) is None
-        wanted = expected.split()
-        got = actual.split(None, len(wanted))  # no more pieces than are compared, because the output may be huge
-        if len(wanted) != len(got):
+        if not self.space_change_sensitive:
+            return have_same_tokens(expected, actual, self._are_same)
+        found = (piece[0] for piece in _PIECES.finditer(actual))  # one by one, because the output may be huge
+        pairs = zip_longest(_PIECES.findall(expected), found, fillvalue=b"")
+        return all(want == got or self._are_same(want, got) for want, got in pairs)
+
+    def _are_same(self, want: bytes, got: bytes) -> bool:
+        if (self.absolute, self.relative) == (None, None) or not _FLOAT.fullmatch(want):
+            return not self.case_sensitive and want.lower() == got.lower()
+        if not _FLOAT.fullmatch(got):
             return False
-        if got:
-            got[-1] = got[-1].rstrip()
-        return all(a == b or self._same(a, b) for a, b in zip(wanted, got, strict=True))
-
-    def _same(self, want: bytes, got: bytes) -> bool:
-        if (self.absolute is not None or self.relative is not None) and _FLOAT.fullmatch(want):
-            return bool(_FLOAT.fullmatch(got)) and self._close(float(want), float(got))
-        return not self.case_sensitive and want.lower() == got.lower()
-
-    def _close(self, want: float, got: float) -> bool:
-        difference = abs(want - got)
-        if not math.isfinite(difference):
-            return want == got or (math.isnan(want) and math.isnan(got))  # C writes `-nan`, packages write `NaN`
-        return difference <= (self.absolute or 0.0) or difference <= (self.relative or 0.0) * abs(want)
+        a, b = float(want), float(got)
+        if not math.isfinite(a - b):
+            return a == b or (math.isnan(a) and math.isnan(b))  # C writes `-nan`, packages write `NaN`
+        return abs(a - b) <= max(self.absolute or 0.0, (self.relative or 0.0) * abs(a))
 
 
 class KattisComparison:
@@ -280,7 +257,7 @@ class KattisComparison:
         """The comparison's name and flags."""
         return {"kattis": list(self._flags)}
 
-    def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
+    def opinion(self, given: CheckerInput, runner: ProgramRunner | None) -> CheckerResult:
         """Return whether the output equals the expected one by the flags."""
         rules = rules_of_flags((*self._flags, *given.flags))
         return CheckerResult(rules.accepts(given.expected, given.output))
@@ -293,24 +270,16 @@ def rules_of_flags(flags: tuple[str, ...]) -> FlagRules:
     Raises:
         JudgeError: a flag is unknown, or a tolerance is no number.
     """
-    switches: dict[str, bool] = {}
-    tolerances: dict[str, float] = {}
+    rules: dict[str, Any] = {}
     words = iter(flags)
     for word in words:
-        if word in ("case_sensitive", "space_change_sensitive"):
-            switches[word] = True
-        elif word in _TOLERANCES:
-            tolerance = _tolerance(word, next(words, ""))
-            for kind in _TOLERANCES[word]:
-                tolerances[kind] = tolerance
+        if word in _TOLERANCES:
+            rules |= dict.fromkeys(_TOLERANCES[word], _tolerance(word, next(words, "")))
+        elif word in ("case_sensitive", "space_change_sensitive"):
+            rules[word] = True
         else:
             raise _bad_flags(f"{word!r} is none of case_sensitive, space_change_sensitive, {', '.join(_TOLERANCES)}")
-    return FlagRules(
-        switches.get("case_sensitive", False),
-        switches.get("space_change_sensitive", False),
-        tolerances.get("absolute"),
-        tolerances.get("relative"),
-    )
+    return FlagRules(**rules)
 
 
 def number_of(text: Any) -> float | None:
@@ -324,9 +293,9 @@ def number_of(text: Any) -> float | None:
 
 def _tolerance(name: str, text: str) -> float:
     value = number_of(text)
-    if value is None or value < 0:
-        raise _bad_flags(f"{name} is {text!r}, not a number of 0 or more")
-    return value
+    if value is not None and value >= 0:
+        return value
+    raise _bad_flags(f"{name} is {text!r}, not a number of 0 or more")
 
 
 def _bad_flags(what: str) -> JudgeError:
@@ -334,8 +303,7 @@ def _bad_flags(what: str) -> JudgeError:
 
 
 _NOTE_BYTES = 2000
-_KATTIS = {42: True, 43: False}
-_TESTLIB = {0: True, 1: False, 2: False, 4: False, 8: False}
+_TESTLIB = (0, 1, 2, 4, 8)
 #: What testlib writes to stderr where it gives points: a share in hundredths (`_pc`), or the points (`quitp`).
 _PARTIAL = re.compile(r"\s*partially correct \((\d+)\)")
 _POINTS = re.compile(r"\s*points\s+([-+.\deE]+)")
@@ -436,12 +404,14 @@ class ProgramRunner:
             def start(limits: Limits, pipes: Mapping[str, int]) -> ProgramRun:
                 to: dict[str, Path | int] = {**streams, **pipes}
                 ending = launch(program, self.context, at, to, limits, self.token, words, [feedback], more=not pipes)
-                messages = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
-                note = b"\n".join(filter(None, messages)).decode("utf-8", "replace").strip()
-                score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
-                output = read_safely(folder / "out", _NOTE_BYTES).decode("utf-8", "replace")
-                multiplier = read_safely(feedback / "score_multiplier.txt", 100).decode("utf-8", "replace").strip()
-                return ProgramRun(ending, note, score, output, multiplier)
+                paths = (
+                    *(feedback / "judgemessage.txt", folder / "err", folder / "out"),
+                    *(feedback / "score.txt", feedback / "score_multiplier.txt"),
+                )
+                message, stderr, output, *points = (read_safely(path, _NOTE_BYTES) for path in paths)
+                note = b"\n".join(filter(None, (message, stderr)))
+                texts = (text.decode("utf-8", "replace").strip() for text in (note, output, *points))
+                return ProgramRun(ending, *texts)
 
             yield start
 
@@ -480,17 +450,16 @@ def lacks_memory(stderr: str) -> bool:
 def _failure(item: Mapping[str, object], run: ProgramRun, limits: Limits) -> JudgeError:
     """Return the error for a checker that came to no conclusion: its name, and the resource that it ran out of."""
     ending = run.ending
-    lacked = _RESOURCES.get(ending.cause or "")
-    if lacked is None and (ending.memory_mb > limits.memory_limit_mb or lacks_memory(run.note)):
-        lacked = "memory"
-    if lacked is None:
-        how = f"returned {ending.return_code}"
-    else:
-        most = {"time": f"{limits.time_limit_s:g} s", "memory": f"{limits.memory_limit_mb:g} MB"}.get(lacked, "")
-        how = f"exceeded its limit ({ending.cause}): it ran out of {lacked}" if ending.cause else f"ran out of {lacked}"
-        how += f" (it may use {most})" if most else ""
+    how = f"returned {ending.return_code}"
+    if ending.cause is not None:
+        how = f"exceeded its limit ({ending.cause}): it ran out of {_RESOURCES[ending.cause]}"
+    elif ending.memory_mb > limits.memory_limit_mb or lacks_memory(run.note):
+        how = "ran out of memory"
+    for lacked, most in (("time", f"{limits.time_limit_s:g} s"), ("memory", f"{limits.memory_limit_mb:g} MB")):
+        if how.endswith(f"out of {lacked}"):
+            how += f" (it may use {most})"
     text = f"the checker{name_of(item)} {how}, which says nothing of the solution. {run.note}".rstrip()
-    return JudgeError(text, retriable=lacked == "time")
+    return JudgeError(text, retriable=ending.cause in ("cpu", "wall"))
 
 
 class _ProgramChecker:
@@ -522,7 +491,7 @@ class _ProgramChecker:
         """Return what one program decided; None where it came to no conclusion."""
         raise NotImplementedError
 
-    def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
+    def opinion(self, given: CheckerInput, runner: ProgramRunner | None) -> CheckerResult:
         """Run the programs on an output; all of them must accept it.
 
         Raises:
@@ -531,18 +500,15 @@ class _ProgramChecker:
         """
         if runner is None:
             raise NotSupportedError(f"a checker that is a program ({self.kind}) needs a LocalSandbox to run in.")
-        notes: list[str] = []
-        scores: list[float] = []
-        shares: list[float] = []
+        results: list[CheckerResult] = []
         for item in self.programs:
-            run = runner.run(item, given, self._arguments(given))
-            result = self._concluded(item, run, _limits())
+            result = self._concluded(item, runner.run(item, given, self._arguments(given)), _limits())
             if not result.accepted:
                 return result
-            notes.append(result.note)
-            scores += [] if result.score is None else [result.score]
-            shares += [] if result.multiplier is None else [result.multiplier]
-        return CheckerResult(True, "\n".join(filter(None, notes)), min(scores, default=None), min(shares, default=None))
+            results.append(result)
+        score = min((r.score for r in results if r.score is not None), default=None)
+        share = min((r.multiplier for r in results if r.multiplier is not None), default=None)
+        return CheckerResult(True, "\n".join(r.note for r in results if r.note), score, share)
 
     def _concluded(self, item: Mapping[str, object], run: ProgramRun, limits: Limits) -> CheckerResult:
         """Return what one program decided.
@@ -620,10 +586,8 @@ class KattisValidator(_ProgramChecker):
         return Conversation(ending, self._concluded(program, run, limits), validator_s)
 
     def _result(self, run: ProgramRun) -> CheckerResult | None:
-        accepted = _KATTIS.get(run.ending.return_code or 0)
-        if accepted is None:
-            return None
-        return CheckerResult(accepted, run.note, number_of(run.score), number_of(run.multiplier))
+        result = CheckerResult(False, run.note, number_of(run.score), number_of(run.multiplier))
+        return {42: replace(result, accepted=True), 43: result}.get(run.ending.return_code or 0)
 
 
 class TestlibChecker(_ProgramChecker):
@@ -666,16 +630,14 @@ class TestlibChecker(_ProgramChecker):
         super().__init__([{"language": "CPP", "solution": text, "files": others, "name": name}], flags, accepted_from)
 
     def _result(self, run: ProgramRun) -> CheckerResult | None:
-        code = run.ending.return_code
+        code, score = run.ending.return_code, None
         if partial := _PARTIAL.match(run.note):  # its exit code depends on the share, and on testlib's version
-            return self._scored(int(partial[1]) / 100, run.note)
-        if code == _POINTS_CODE and (points := _POINTS.match(run.note)) and (score := number_of(points[1])) is not None:
-            return self._scored(score, run.note)
-        accepted = _TESTLIB.get(-1 if code is None else code)
-        return None if accepted is None else CheckerResult(accepted, run.note)
-
-    def _scored(self, score: float, note: str) -> CheckerResult:
-        return CheckerResult(score >= self._accepted_from, note, score)
+            score = int(partial[1]) / 100
+        elif code == _POINTS_CODE and (points := _POINTS.match(run.note)):
+            score = number_of(points[1])
+        if score is not None:
+            return CheckerResult(score >= self._accepted_from, run.note, score)
+        return CheckerResult(code == 0, run.note) if code in _TESTLIB else None
 
 
 class PrintedScore(_ProgramChecker):
@@ -712,8 +674,8 @@ def _drain(fd: int, thread: threading.Thread) -> None:
 
 def checker_of(
     problem: Mapping[str, Any], testlib: str | Path | None = None, accepted_from: float | None = None
-) -> Checker | Compare | None:
-    """Return the checker that a problem brings; None where it brings none.
+) -> Checker:
+    """Return the checker that a problem brings, or the usual comparison.
 
     A problem's `checker` is a checker, a function, a testlib checker's source, or a mapping: `{"type": "kattis",
     "flags"}`, `{"type": "validator", "programs", "flags"}`, `{"type": "testlib", "source", "files", "flags"}`,
@@ -727,25 +689,25 @@ def checker_of(
         NotSupportedError: it is of no known kind, or needs a testlib.h that wasn't given.
     """
     own = problem.get("checker")
-    if own is None or hasattr(own, "opinion") or callable(own):
-        return own
+    if own is None:
+        return DEFAULT
     if isinstance(own, str):
         if "main" not in own:
             raise NotSupportedError(f"the problem's checker is {own[:80]!r}, which is no program in C++.")
         own = {"type": "testlib", "source": own}
-    about: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
-    flags = about.get("flags") or ()
-    if accepted_from is None:
-        accepted_from = 1.0 if about.get("accepted_from") is None else float(about["accepted_from"])
-    match about.get("type"):
+    if not isinstance(own, Mapping):
+        return as_checker(own)
+    flags = own.get("flags") or ()
+    points = (accepted_from, own.get("accepted_from"), 1.0)
+    least = float(next(value for value in points if value is not None))
+    match own.get("type"):
         case "kattis":
             return KattisComparison(flags)
         case "validator":
-            return KattisValidator(about["programs"], flags)
+            return KattisValidator(own["programs"], flags)
         case "prints_score":
-            program = {"language": about.get("language") or "PYTHON3", "solution": about["source"]}
-            return PrintedScore([program], accepted_from=accepted_from)
+            program = {"language": own.get("language") or "PYTHON3", "solution": own["source"]}
+            return PrintedScore([program], accepted_from=least)
         case "testlib":
-            files = about.get("files")
-            return TestlibChecker(about["source"], testlib, files=files, flags=flags, accepted_from=accepted_from)
+            return TestlibChecker(own["source"], testlib, files=own.get("files"), flags=flags, accepted_from=least)
     raise NotSupportedError(f"the problem's checker is {str(own)[:80]!r}, of no kind that is known here.")

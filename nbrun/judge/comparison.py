@@ -6,6 +6,7 @@ Called by worker threads; pure functions.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 #: How far a number may be off, absolute or relative, where the expected one is written as a decimal.
 TOLERANCE = 1e-5
@@ -26,16 +27,27 @@ def compare_tokens(expected: str | bytes, actual: str | bytes, tolerance: float 
         >>> compare_tokens("0.5 7\\n", "0.5000001  7"), compare_tokens("7", "7.0"), compare_tokens("YES", "Yes")
         (True, False, False)
     """
-    want, got = as_bytes(expected), as_bytes(actual)
-    if want == got:
+
+    def are_close(want: bytes, got: bytes) -> bool:
+        if not _DECIMAL.fullmatch(want) or not _NUMBER.fullmatch(got):
+            return False
+        a, b = float(want), float(got)
+        return abs(a) < _INFINITY and abs(a - b) <= tolerance * max(1.0, abs(a))  # 1e400: beyond a double, a word
+
+    return have_same_tokens(as_bytes(expected), as_bytes(actual), are_close)
+
+
+def have_same_tokens(expected: bytes, actual: bytes, are_same: Callable[[bytes, bytes], bool]) -> bool:
+    """Return whether both hold the same tokens, where `are_same` compares those that differ."""
+    if expected == actual:
         return True
-    tokens = want.split()
-    others = got.split(None, len(tokens))  # no more pieces than are compared: the output may be huge
+    tokens = expected.split()
+    others = actual.split(None, len(tokens))  # no more pieces than are compared: the output may be huge
     if len(others) != len(tokens):
         return False
-    if tokens:
+    if others:
         others[-1] = others[-1].rstrip()
-    return all(a == b or _close(a, b, tolerance) for a, b in zip(tokens, others, strict=True))
+    return all(a == b or are_same(a, b) for a, b in zip(tokens, others, strict=True))
 
 
 def compare_exact(expected: str | bytes, actual: str | bytes) -> bool:
@@ -46,13 +58,6 @@ def compare_exact(expected: str | bytes, actual: str | bytes) -> bool:
         (True, False)
     """
     return as_bytes(expected) == as_bytes(actual)
-
-
-def _close(want: bytes, got: bytes, tolerance: float) -> bool:
-    if not _DECIMAL.fullmatch(want) or not _NUMBER.fullmatch(got):
-        return False
-    a, b = float(want), float(got)
-    return abs(a) < _INFINITY and abs(a - b) <= tolerance * max(1.0, abs(a))  # 1e400 is beyond a double: only itself
 
 
 def as_bytes(text: str | bytes) -> bytes:

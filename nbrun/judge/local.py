@@ -210,8 +210,7 @@ class LocalSandbox:
         source = exchange.program(source_of(task.item, language), name, language)
         checker = exchange.checker or self._checker
         if checker is None:
-            own = checker_of(problem, self._testlib, self._accepted_from)
-            checker = DEFAULT if own is None else as_checker(own)
+            checker = checker_of(problem, self._testlib, self._accepted_from)
         with self._context(task) as context, compiled_beside(checker, context):
             measured = self._settle_time_limit(problem, checker, context)
             sure_s = measured.sure_s * language.time_factor if measured and measured.is_open else None

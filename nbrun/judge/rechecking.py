@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
-from nbrun.judge.checkers import Checker, CheckerInput, CheckerRunner, as_checker, checker_result
+from nbrun.judge.checkers import Checker, CheckerInput, ProgramRunner, as_checker, checker_result
 from nbrun.judge.local import LocalSandbox
 from nbrun.results.reader import Reader, parse
 from nbrun.verdicts import Verdict
@@ -95,7 +95,7 @@ def recheck(
     judge = as_checker(checker)
     rows: list[dict[str, object]] = []
     with ExitStack() as stack:
-        runner: CheckerRunner | None = None
+        runner: ProgramRunner | None = None
         for entry in _entries(results):
             if runner is None and hasattr(judge, "kind"):  # a program
                 own = sandbox or stack.enter_context(closing(LocalSandbox()))
@@ -116,7 +116,7 @@ def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, object]]) -
             yield {"sample_id": sample.sample_id, "group": stored.group, **parse(body)}
 
 
-def _row(entry: Mapping[str, object], checker: Checker, runner: CheckerRunner | None) -> dict[str, object]:
+def _row(entry: Mapping[str, object], checker: Checker, runner: ProgramRunner | None) -> dict[str, object]:
     result = entry.get("result")
     before = verdicts.of(result)
     try:
@@ -135,7 +135,7 @@ class _Undecided(Exception):
     """What was saved isn't enough to determine a verdict; the message says why."""
 
 
-def _verdict(result: Any, before: str | None, checker: Checker, runner: CheckerRunner | None) -> str:
+def _verdict(result: Any, before: str | None, checker: Checker, runner: ProgramRunner | None) -> str:
     """Return the verdict of the first failing test by this checker; raise _Undecided if there is none."""
     known = verdicts.mapping(result)
     tests: Any = known.get("tests")
@@ -163,7 +163,7 @@ def _ended_well(test: Mapping[str, object]) -> bool:
 
 
 def _accepts(
-    test: Mapping[str, Any], number: int, checker: Checker, runner: CheckerRunner | None, is_ours: bool
+    test: Mapping[str, Any], number: int, checker: Checker, runner: ProgramRunner | None, is_ours: bool
 ) -> bool:
     """Return whether a checker accepts the saved output of a test; raise _Undecided if a stream isn't complete."""
     info = verdicts.mapping(test.get("test_info"))

@@ -68,7 +68,7 @@ class Attempt:
     def record(self) -> dict[str, Any]:
         """Return the attempt as a mapping for an entry, without values that are the default."""
         nothing = {"written": None, "share": 0.0, "compile_limit_s": None}
-        return {name: value for name, value in asdict(self).items() if name not in nothing or value != nothing[name]}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in nothing.items()}
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Attempt:
@@ -110,29 +110,21 @@ def next_attempt(
     last = attempts[-1]
     limit = last.time_limit_s
     if last.verdict != Verdict.TIME_LIMIT_EXCEEDED or limit is None or last.written in (Written.WRONG, None):
-        return None
+        return None  # T1, T6
     tried = [a for a in attempts if a.time_limit_s == limit]
-    if last.written == Written.NOTHING:
-        been = tuple(dict.fromkeys(a.endpoint for a in tried))
-        blocked = sum(a.written == Written.NOTHING for a in tried)
-        if blocked > BLOCKED_TRIES:
+    if last.written == Written.NOTHING:  # T2
+        been = {a.endpoint: a for a in tried}
+        if [a.written for a in tried].count(Written.NOTHING) > BLOCKED_TRIES:
             return None
-        if set(places) - set(been):
-            return Next("no sign of work: tried elsewhere", limit, alone=True, avoid=been)
-    if not any(a.load <= 1 for a in tried):
+        if set(places) - been.keys():
+            return Next("no sign of work: tried elsewhere", limit, alone=True, avoid=tuple(been))
+    if min(a.load for a in tried) > 1:  # T3
         return Next("its time was up beside other programs: tried alone", limit, alone=True)
-    return _with_more_time(attempts, limit, max_time_limit_s or limit)
-
-
-def _with_more_time(attempts: Sequence[Attempt], limit: float, most_s: float) -> Next | None:
-    """Return an attempt with a raised limit (T4); None if that isn't allowed, or wouldn't be higher than all so far."""
-    last = attempts[-1]
     if last.written != Written.BEGINNING or not 0 < last.share < 1:
         return None
-    raised = round(min(limit * min(1 / last.share, MOST_RAISED), most_s), 3)
-    if raised <= max(a.time_limit_s or 0.0 for a in attempts):
-        return None
-    return Next("what it had written was right: tried with more time", raised, alone=True)
+    raised = round(min(limit * min(1 / last.share, MOST_RAISED), max_time_limit_s or limit), 3)
+    is_new = raised > max(a.time_limit_s or 0.0 for a in attempts)  # T5
+    return Next("what it had written was right: tried with more time", raised, alone=True) if is_new else None  # T4
 
 
 def next_compile(attempts: Sequence[Attempt], max_compile_limit_s: float) -> Next | None:
@@ -146,13 +138,11 @@ def next_compile(attempts: Sequence[Attempt], max_compile_limit_s: float) -> Nex
     limit, time_limit_s = last.compile_limit_s, last.time_limit_s
     if limit is None or time_limit_s is None:
         return None
-    if not any(a.load <= 1 for a in attempts if a.compile_limit_s == limit):
-        reason = "the compiler's time was up beside other programs: tried alone"
-        return Next(reason, time_limit_s, alone=True, compile_limit_s=limit)
-    raised = min(limit * MOST_RAISED, max_compile_limit_s)
-    if raised <= limit:
+    reason, raised = "the compiler's time was up: tried with more", min(limit * MOST_RAISED, max_compile_limit_s)
+    if all(a.load > 1 for a in attempts if a.compile_limit_s == limit):
+        reason, raised = "the compiler's time was up beside other programs: tried alone", limit
+    elif raised <= limit:
         return None
-    reason = "the compiler's time was up: tried with more"
     return Next(reason, time_limit_s, alone=True, compile_limit_s=raised)
 
 

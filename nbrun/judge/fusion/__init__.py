@@ -53,14 +53,13 @@ _KILLED = (-9, 137)
 #: A program that a stopping server's signal may have ended is wrong once that has happened in this many attempts: a
 #: server may be restarted while the second one runs, too.
 _SIGNALLED_ATTEMPTS = 3
-#: Side of a test -> the stream that a record keeps it as.
-_STREAMS = {"input": "stdin", "output": "stdout"}
+_LATE = Verdict.TIME_LIMIT_EXCEEDED
 
 
 class _Continuation(NamedTuple):
-    """A saved result that is tried again, and the hint for the next attempt."""
+    """The result of a task's last attempt, None before the first one, and the hint for the next attempt."""
 
-    result: Mapping[str, object]
+    result: Mapping[str, Any] | None
     hint: Mapping[str, Any]
 
 
@@ -266,13 +265,12 @@ class SandboxFusion:
             with self._lock:
                 del self._calls[id(task)]
 
-    def _continuation(self, task: Task) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-        """Return the result of a task's last attempt, None on the first one, and the hint for the next attempt."""
-        before, hint = task.previous, task.hint
-        if not hint:
-            with self._lock:
-                before, hint = self._continued.get(_key(task), (before, hint))
-        return before if isinstance(before, Mapping) else None, hint
+    def _continuation(self, task: Task) -> _Continuation:
+        own = _Continuation(task.previous if isinstance(task.previous, Mapping) else None, task.hint)
+        if own.hint:
+            return own
+        with self._lock:
+            return self._continued.get(_key(task), own)
 
     def refusal(self, problem: Mapping[str, object]) -> str | None:
         """Return why no solution of a problem can be judged, if the caller can change that; else None.
@@ -342,8 +340,7 @@ class SandboxFusion:
         checker: Checker | None = None
         is_exact = True
         if self._comparison == "nbrun":
-            own = self._checker or checker_of(problem)
-            checker = DEFAULT if own is None else as_checker(own)
+            checker = self._checker or checker_of(problem)
             is_exact = checker is DEFAULT
         rules = JudgingRules(checker, is_exact, self._keep_output_bytes)
         return Policy(self._api, rules, self._numbers["max_time_limit_s"], self._max_compile_limit_s)
@@ -365,6 +362,14 @@ def _key(task: Task) -> tuple[str, str, int]:
 
 
 # ---- one solution
+
+
+class _Tried(NamedTuple):
+    """How a test was run: its outcome, the reply that had it, and the options that were sent."""
+
+    outcome: TestOutcome
+    reply: Reply
+    options: RunOptions
 
 
 @dataclass
@@ -389,11 +394,8 @@ class Solution:
     hint: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        self.records: list[dict[str, Any] | None] = [None] * len(self.tests)
-        # Number of a test -> its outcome, for the tests that were run in this call:
-        self.outcomes: dict[int, TestOutcome] = {}
-        self.replies: dict[int, Reply] = {}
-        self.options_used: dict[int, RunOptions] = {}
+        self.records: list[dict[str, Any]] = [{} for _ in self.tests]  # empty: to be run
+        self.tried: dict[int, _Tried] = {}  # number of a test -> how it was run in this call
         self.attempts: list[Attempt] = []
         self.load, self.endpoint = 0, ""
         self._server_differs = False  # whether the server stopped at a test that is right here
@@ -407,14 +409,11 @@ class Solution:
 
     def _continues(self, before: Mapping[str, Any]) -> bool:
         """Return whether a result was made with these tests and limits, so that passed tests don't run again."""
-        records, number = before.get("tests"), self.hint.get("test")
-        if not isinstance(records, list) or not isinstance(number, int):
+        records, number, most = before.get("tests"), self.hint.get("test"), len(self.tests)
+        made_so = (before.get("tests_total"), self.hint.get("base_limit_s"))
+        if made_so != (most, self.options.time_limit_s) or not isinstance(records, list) or number not in range(most):
             return False
-        if before.get("tests_total") != len(self.tests) or max(number + 1, len(records)) > len(self.tests):
-            return False
-        if self.hint.get("base_limit_s") != self.options.time_limit_s:
-            return False
-        return all(_describes(record, test) for record, test in zip(records, self.tests, strict=False))
+        return len(records) <= most and all(map(_describes, records, self.tests))
 
     def judge(self) -> dict[str, object] | Retry:
         """Return the result, or a Retry where a test must be run again.
@@ -439,9 +438,9 @@ class Solution:
             time_limit_s=float(hint["time_limit_s"]),
             compile_limit_s=float(hint.get("compile_limit_s") or self.options.compile_limit_s),
         )
-        self.records[number] = None
+        self.records[number] = {}
         self._run([number], options, alone=bool(hint.get("alone")), avoid=tuple(hint.get("avoid", ())))
-        outcome, reply = self.outcomes[number], self.replies[number]
+        outcome, reply, _ = self.tried[number]
         if outcome.verdict != Verdict.TIME_LIMIT_EXCEEDED and outcome.fault is not Fault.COMPILE_TIME:
             self.attempts.append(
                 Attempt(str(outcome.verdict), options.time_limit_s, reply.load, reply.endpoint, number)
@@ -449,32 +448,31 @@ class Solution:
 
     def _missing(self) -> list[int]:
         """Return the numbers of the tests that must still be run."""
-        missing = [n for n, record in enumerate(self.records) if record is None]
-        if self.options.all_tests or not missing:
-            return missing
-        failed = self._first_failed()
-        return missing if failed is None or failed > missing[0] else []
+        missing = [n for n, record in enumerate(self.records) if not record]
+        return missing if self.options.all_tests or missing[:1] < [self._first_failed()] else []
 
-    def _first_failed(self) -> int | None:
-        return next((n for n, record in enumerate(self.records) if record is not None and not record["passed"]), None)
+    def _first_failed(self) -> int:
+        """Return the number of the first test that failed; the number of tests where none did."""
+        failed = (n for n, record in enumerate(self.records) if not record.get("passed", True))
+        return next(failed, len(self.records))
 
     def _run(self, numbers: list[int], options: RunOptions, alone: bool, avoid: Collection[str]) -> None:
         """Send one request, for all of these tests or only the first one, and record the outcomes."""
-        is_single = self.policy.api == "run_code"
-        if is_single or self._is_slowed():
+        read: Callable[..., list[TestOutcome]]
+        if self.policy.api == "run_code" or self._is_slowed():
             numbers = numbers[:1]
         tests = [self.tests[n] for n in numbers]
-        if is_single:
-            request = run_code(self.program, tests[0], options)
+        if self.policy.api == "run_code":
+            request, read = run_code(self.program, tests[0], options), read_run
         else:
             sent_options = options._replace(all_tests=options.all_tests or self._server_differs)
-            request = submit(self.program, tests, sent_options, self.name)
-        read = partial(read_run if is_single else read_submit, tests=tests, rules=self.policy.rules)
+            request, read = submit(self.program, tests, sent_options, self.name), read_submit
+        read = partial(read, tests=tests, rules=self.policy.rules)
         language = self.program.language
         reply = self.client.send(request, read, self.call, language, self.task, alone=alone, avoid=avoid)
         self.load, self.endpoint = max(self.load, reply.load), reply.endpoint + request.path
         for number, outcome in zip(numbers, reply.outcomes, strict=False):
-            self.outcomes[number], self.replies[number], self.options_used[number] = outcome, reply, options
+            self.tried[number] = _Tried(outcome, reply, options)
             outcome.record["load"] = reply.load
             if options.time_limit_s != self.options.time_limit_s:
                 outcome.record["time_limit_s"] = options.time_limit_s
@@ -485,13 +483,13 @@ class Solution:
 
     def _is_slowed(self) -> bool:
         """Return whether a test was too slow in parallel but fast enough alone; then the remaining tests run alone."""
-        late = {a.test for a in self.attempts if a.verdict == Verdict.TIME_LIMIT_EXCEEDED and a.load > 1}
-        return any(a.test in late and a.load <= 1 and a.verdict == Verdict.ACCEPTED for a in self.attempts)
+        seen = {(a.test, a.load > 1, a.verdict) for a in self.attempts}
+        return any({(test, True, _LATE), (test, False, Verdict.ACCEPTED)} <= seen for test, _, _ in seen)
 
     # ---- the result
 
     def _finish(self) -> dict[str, object] | Retry:
-        for number, outcome in sorted(self.outcomes.items()):
+        for number, (outcome, _, _) in sorted(self.tried.items()):
             if outcome.fault is Fault.LONG_OUTPUT:
                 raise NotSupportedError(
                     f"test {number} wrote {outcome.detail}: a SandboxFusion server cuts or stalls what is longer than "
@@ -500,39 +498,41 @@ class Solution:
             if outcome.fault is Fault.COMPILE_TIME:
                 return self._compile_again(number)
         failed = self._first_failed()
-        wanted = None if failed is None or failed not in self.outcomes else self._next(failed, self.outcomes[failed])
-        return self.result() if failed is None or wanted is None else self._retry(failed, wanted)
+        wanted = self._next(failed) if failed in self.tried else None
+        return self.result() if wanted is None else self._retry(failed, wanted)
 
-    def _next(self, failed: int, outcome: TestOutcome) -> Next | None:
+    def _next(self, failed: int) -> Next | None:
         """Return how the first failed test must be run again; None if its verdict is final. Record the attempt."""
+        outcome, reply, _ = self.tried[failed]
         alone = partial(Next, time_limit_s=self.options.time_limit_s, alone=True)
-        if _ended_by(outcome, _KILLED) and self.replies[failed].load > 1:
-            self._add_attempt(failed, outcome)
-            return alone("something killed it beside other programs: tried alone")
-        if _ended_by(outcome, ENDED_FROM_OUTSIDE):
-            if not self.hint or self.hint["test"] != failed:  # else it is recorded already
-                self._add_attempt(failed, outcome)
-            ended_so = [a for a in self.attempts if a.test == failed and a.verdict == Verdict.RUNTIME_ERROR]
-            if len(ended_so) < _SIGNALLED_ATTEMPTS:
-                return alone("a signal ended it, perhaps the server's: tried alone")
-        if outcome.verdict != Verdict.TIME_LIMIT_EXCEEDED:
+        if outcome.verdict == Verdict.RUNTIME_ERROR:
+            code = inner(outcome.record, "exec_info", "run_result", "return_code")
+            if code in _KILLED and reply.load > 1:
+                self._add_attempt(failed)
+                return alone("something killed it beside other programs: tried alone")
+            if code in ENDED_FROM_OUTSIDE:
+                if self.hint.get("test") != failed:  # else it is recorded already
+                    self._add_attempt(failed)
+                ended_so = [(a.test, a.verdict) for a in self.attempts].count((failed, Verdict.RUNTIME_ERROR))
+                if ended_so < _SIGNALLED_ATTEMPTS:
+                    return alone("a signal ended it, perhaps the server's: tried alone")
+        if outcome.verdict != _LATE:
             return None
-        self._add_attempt(failed, outcome)
+        self._add_attempt(failed)
         return next_attempt(
             _at(self.attempts, failed), self.policy.max_time_limit_s, self.client.pool.able(self.program.language)
         )
 
-    def _add_attempt(self, number: int, outcome: TestOutcome, compile_limit_s: float | None = None) -> None:
-        reply, options = self.replies[number], self.options_used[number]
-        written = None if outcome.written is None else str(outcome.written)
+    def _add_attempt(self, number: int, compile_limit_s: float | None = None) -> None:
+        outcome, reply, options = self.tried[number]
+        written = outcome.written and str(outcome.written)
         verdict, share = str(outcome.verdict), round(outcome.share, 4)
         self.attempts.append(
             Attempt(verdict, options.time_limit_s, reply.load, reply.endpoint, number, written, share, compile_limit_s)
         )
 
     def _compile_again(self, number: int) -> Retry:
-        limit = self.options_used[number].compile_limit_s
-        self._add_attempt(number, self.outcomes[number], limit)
+        self._add_attempt(number, self.tried[number].options.compile_limit_s)
         attempts = [a for a in self.attempts if a.compile_limit_s is not None]
         wanted = next_compile(attempts, self.policy.max_compile_limit_s)
         if wanted is None:
@@ -542,7 +542,7 @@ class Solution:
                 "Give it more with max_compile_limit_s=.",
                 retriable=False,
             )
-        self.records[number] = None
+        self.records[number] = {}
         return self._retry(number, wanted)
 
     def _retry(self, number: int, wanted: Next) -> Retry:
@@ -558,18 +558,15 @@ class Solution:
         records = list(takewhile(bool, self.records))
         if pending is not None and not self.options.all_tests:
             records = records[: pending + 1]
-        known = [record for record in records if record is not None]
-        failed = next((record for record in known if not record["passed"]), None)
-        verdict = Verdict.ACCEPTED if len(known) == len(self.tests) else Verdict.JUDGE_ERROR
-        if failed is not None:
-            verdict = Verdict(verdict_of(failed))
+        unfinished = Verdict.ACCEPTED if len(records) == len(self.tests) else Verdict.JUDGE_ERROR
+        verdict = next((verdict_of(record) for record in records if not record["passed"]), str(unfinished))
         result: dict[str, object] = {
             "accepted": verdict == Verdict.ACCEPTED,
-            "verdict": str(verdict),
-            "tests": known,
+            "verdict": verdict,
+            "tests": records,
             "tests_total": len(self.tests),
             "limits": {
-                "time_limit_s": max([self.options.time_limit_s, *(r.get("time_limit_s", 0.0) for r in known)]),
+                "time_limit_s": max([self.options.time_limit_s, *(r.get("time_limit_s", 0.0) for r in records)]),
                 "compile_limit_s": self.options.compile_limit_s,
                 "memory_limit_mb": self.options.memory_limit_mb,
             },
@@ -590,23 +587,15 @@ def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[
     }
 
 
-def _ended_by(outcome: TestOutcome, statuses: Collection[int]) -> bool:
-    """Return whether a program failed with one of these exit statuses, of signals that programs rarely send."""
-    is_error = outcome.verdict == Verdict.RUNTIME_ERROR
-    return is_error and inner(outcome.record, "exec_info", "run_result", "return_code") in statuses
-
-
 # ---- saved results
 
 
-def verdict_of(record: Mapping[str, object]) -> str:
+def verdict_of(record: object) -> str:
     """Return the verdict of one test, from its record."""
-    if record.get("passed") is True:
-        return Verdict.ACCEPTED
-    saved = record.get("verdict")
-    if isinstance(saved, str):
-        return saved
-    return verdicts.of({"accepted": False, "tests": [record]}) or Verdict.JUDGE_ERROR
+    if inner(record, "passed") is True:
+        return str(Verdict.ACCEPTED)
+    saved = inner(record, "verdict") or verdicts.of({"accepted": False, "tests": [record]})
+    return str(saved or Verdict.JUDGE_ERROR)
 
 
 def history(result: Mapping[str, object]) -> list[Attempt]:
@@ -618,15 +607,14 @@ def history(result: Mapping[str, object]) -> list[Attempt]:
         >>> history({"verdict": "TimeLimitExceeded", "tests": []})
         []
     """
-    records, recorded = (found if isinstance(found := result.get(key), list) else [] for key in ("tests", "attempts"))
-    failed = ((n, r) for n, r in enumerate(records) if isinstance(r, Mapping) and r.get("passed") is not True)
-    deciding, record = next(failed, (0, {"passed": True}))
-    if verdict_of(record) != Verdict.TIME_LIMIT_EXCEEDED:
+    records, recorded = result.get("tests"), result.get("attempts")
+    verdicts_of_tests = [verdict_of(record) for record in records] if isinstance(records, list) else []
+    deciding = next((n for n, verdict in enumerate(verdicts_of_tests) if verdict != Verdict.ACCEPTED), None)
+    if deciding is None or verdicts_of_tests[deciding] != _LATE:
         return []
-    if recorded:
+    if isinstance(recorded, list) and recorded:
         return _at([Attempt.read(a) for a in recorded if isinstance(a, Mapping)], deciding)
-    derived = _derived(result, record, deciding)
-    return [] if derived is None else [derived]
+    return _derived(result, deciding)
 
 
 def _at(attempts: Iterable[Attempt], test: int) -> list[Attempt]:
@@ -634,26 +622,26 @@ def _at(attempts: Iterable[Attempt], test: int) -> list[Attempt]:
     return [a for a in attempts if a.test == test and a.compile_limit_s is None]
 
 
-def _derived(result: Mapping[str, Any], record: Mapping[str, Any], test: int) -> Attempt | None:
-    """Return the attempt that a record of a test describes; None if the record doesn't have enough."""
+def _derived(result: Mapping[str, Any], test: int) -> list[Attempt]:
+    """Return the attempt that a record of a test describes; nothing if the record doesn't have enough."""
+    record = result["tests"][test]
     limit, expected = inner(result, "limits", "time_limit_s"), inner(record, "test_info", "output", "stdout")
-    if not isinstance(limit, (int, float)) or record.get("cut") or not isinstance(expected, str):
-        return None
+    if not isinstance(limit, int | float) or record.get("cut") or not isinstance(expected, str):
+        return []
     run = inner(record, "exec_info", "run_result") or {}
     worked = bool(run.get("stderr")) or (float(run.get("execution_time") or 0) > limit / 2 and "wall_time" in run)
     written, share = look_at(expected, run.get("stdout") or "", worked=worked)
     load = record.get("load", result.get("load", 1))
     endpoint = str(result.get("api_used") or "").removesuffix("/submit").removesuffix("/run_code")
-    return Attempt(Verdict.TIME_LIMIT_EXCEEDED, float(limit), int(load), endpoint, test, str(written), share)
+    return [Attempt(str(_LATE), float(limit), int(load), endpoint, test, str(written), share)]
 
 
 def _describes(record: object, test: Mapping[str, Any]) -> bool:
     """Return whether a record belongs to a test; its copies of the test's input and output may be truncated."""
     cut = inner(record, "cut") or {}
-    saved = {key: inner(record, "test_info", key, stream) for key, stream in _STREAMS.items()}
-    return all(text == test[key] or (key in cut and _begins(test[key], text)) for key, text in saved.items())
-
-
-def _begins(whole: str, text: object) -> bool:
-    """Return whether a text begins with another that was truncated, perhaps inside a character."""
-    return isinstance(text, str) and whole.startswith(text.rstrip("\ufffd"))
+    for key, stream in (("input", "stdin"), ("output", "stdout")):
+        text, whole = inner(record, "test_info", key, stream), test[key]
+        # It may have been truncated inside a character.
+        if text != whole and not (key in cut and isinstance(text, str) and whole.startswith(text.rstrip("\ufffd"))):
+            return False
+    return True

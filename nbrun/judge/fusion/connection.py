@@ -22,10 +22,11 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from nbrun.errors import InputError, JudgeError
 
+_PORTS = {"http": 80, "https": 443}
 _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+: [\t\x20-\x7e\xa0-\xff]*")
 #: Paths of the service itself, which don't belong to an endpoint's address.
 _SERVICE_PATHS = ("/submit", "/run_code", "/v1/ping")
@@ -110,29 +111,25 @@ def _address(url: object) -> Address:
         port, host = parts.port, parts.hostname or ""
     except ValueError as e:
         raise _not_a_url(url, str(e)) from None
-    if why := _fault_of(parts, text):
-        raise _not_a_url(url, why)
+    has_more = parts.username is not None or parts.query or parts.fragment
+    problems = {
+        f"the scheme {parts.scheme}:// is not supported": parts.scheme not in _PORTS,
+        "it names no host": not host,
+        "it holds a space": len(text.split()) > 1,
+        "it holds letters beyond ASCII; write the host as xn--…, the path with %xx": not text.isascii(),
+        "it holds more than a host, a port and a path; give names and passwords in headers=": has_more,
+    }
+    for why, applies in problems.items():
+        if applies:
+            raise _not_a_url(url, why)
     path = parts.path.rstrip("/")
     for own in _SERVICE_PATHS:
         path = path.removesuffix(own)
-    is_secure = parts.scheme == "https"
-    usual = 443 if is_secure else 80
+    usual = _PORTS[parts.scheme]
     shown = f"[{host}]" if ":" in host else host
-    name = f"{parts.scheme}://{shown}{f':{port}' if port not in (None, usual) else ''}{path}"
-    return Address(name, host, port or usual, path, is_secure)
-
-
-def _fault_of(parts: SplitResult, text: str) -> str:
-    """Return why a text is no URL of a server; empty if it is one."""
-    has_more = parts.username is not None or parts.query or parts.fragment
-    problems = (
-        (parts.scheme not in ("http", "https"), f"the scheme {parts.scheme}:// is not supported"),
-        (not parts.hostname, "it names no host"),
-        (len(text.split()) > 1, "it holds a space"),
-        (not text.isascii(), "it holds letters beyond ASCII; write the host as xn--…, the path with %xx"),
-        (has_more, "it holds more than a host, a port and a path; give names and passwords in headers="),
-    )
-    return next((why for applies, why in problems if applies), "")
+    if port not in (None, usual):
+        shown += f":{port}"
+    return Address(f"{parts.scheme}://{shown}{path}", host, port or usual, path, parts.scheme == "https")
 
 
 def _not_a_url(url: str, why: str) -> InputError:

@@ -97,7 +97,7 @@ class Endpoint:
 
     def health(self) -> Health:
         """Return its row of `SandboxFusion.health()`."""
-        mean_s = None if self.mean_s is None else round(self.mean_s, 4)
+        mean_s = self.mean_s and round(self.mean_s, 4)
         return Health(
             name=self.name, state=self.state, in_flight=self.in_flight, mean_s=mean_s, last_error=self.last_error
         )
@@ -324,11 +324,7 @@ class Pool:
     # ---- called with the lock held
 
     def _assign(self, waiter: Waiter) -> float:
-        """Give the waiter a lease if a place is free; otherwise return the time until which it should wait.
-
-        Raises:
-            NoEndpoint: see `acquire`.
-        """
+        """Give the waiter a lease if a place is free; otherwise return the time until which it should wait."""
         now = time.monotonic()
         if waiter.lease is not None or self._assign_now(waiter, now):
             return now
@@ -357,18 +353,17 @@ class Pool:
         Raises:
             NoEndpoint: no endpoint can be reached.
         """
-        if any(e.state == HALF_OPEN for e in usable):
+        if HALF_OPEN in (e.state for e in usable):
             return False
-        if any(self._probe(waiter, endpoint, now) for endpoint in usable if not endpoint.is_unreachable):
-            return True
-        if all(e.is_unreachable for e in usable):
+        reachable = [e for e in usable if not e.is_unreachable]
+        if not reachable:
             raise NoEndpoint
-        return False
+        return any(self._probe(waiter, endpoint, now) for endpoint in reachable)
 
     def _reserve(self, waiter: Waiter, busy: Sequence[Endpoint]) -> None:
         """Reserve the least busy endpoint for a waiter that must be alone: it gets no other request meanwhile."""
         unreserved = [e for e in busy if e.reserved_for is None]
-        if unreserved and not any(e.reserved_for is waiter for e in busy):
+        if unreserved and waiter not in (e.reserved_for for e in busy):
             min(unreserved, key=lambda e: e.in_flight).reserved_for = waiter
 
     def _probe(self, waiter: Waiter, endpoint: Endpoint, now: float) -> bool:
@@ -554,7 +549,9 @@ class Client:
                 is_doubtful = any(f.kind in (Unreachable, RequestLost) for f in failures)
                 outcomes = self._try(lease, request, read, call, language, is_doubtful)
             except (Unreachable, RequestLost, EndpointFault, MissingRuntime) as e:
-                failures.append(self._failure(lease.endpoint, e, call))
+                # A lost request counts against the request only if the endpoint is still alive.
+                is_gone = isinstance(e, RequestLost) and not self._is_alive(lease.endpoint, call)
+                failures.append(_Failure(lease.endpoint.name, str(e), Unreachable if is_gone else type(e)))
                 if sum(f.kind is not Unreachable for f in failures) >= MAX_FAILURES:
                     raise JudgeError(
                         f"{len(failures)} endpoints failed it: {_summary(failures)}", retriable=False
@@ -592,19 +589,6 @@ class Client:
         pool.succeed(lease, time.monotonic() - began)
         return outcomes
 
-    def _failure(self, endpoint: Endpoint, e: Exception, call: Call) -> _Failure:
-        """Classify an exception. A lost request counts against the request only if the endpoint is still alive."""
-        kind = type(e)
-        if kind is RequestLost:
-            connection = Connection(endpoint.address, min(TUNING.ping_s, self._connect_timeout_s))
-            try:
-                self._ping(connection, call)
-            except (Unreachable, EndpointFault, TooManyOpenFiles):
-                kind = Unreachable
-            finally:
-                connection.close()
-        return _Failure(endpoint.name, str(e), kind)
-
     def _outcomes(
         self, connection: Connection, request: Request, read: Reader, call: Call, language: str
     ) -> list[TestOutcome]:
@@ -614,22 +598,22 @@ class Client:
         runs a known program.
         """
         outcomes = self._exchange(connection, request, read, call)
-        missing = next((o for o in outcomes if o.fault is Fault.NO_RUNTIME), None)
-        if missing is None:
-            return outcomes
-        has_run = missing.record["exec_info"].get("run_result") is not None
-        if not (has_run and self._runs(connection, language, call)):
-            raise MissingRuntime(f"it can't run {language}: {missing.detail}")
-        outcomes = self._exchange(connection, request, read, call)  # the runtime may have been missing for a moment
-        for outcome in outcomes:
-            outcome.blame_program()
+        for missing in (o for o in outcomes if o.fault is Fault.NO_RUNTIME):
+            has_run = missing.record["exec_info"].get("run_result") is not None
+            if not (has_run and self._runs(connection, language, call)):
+                raise MissingRuntime(f"it can't run {language}: {missing.detail}")
+            again = self._exchange(connection, request, read, call)  # the runtime may have been missing for a moment
+            for outcome in again:
+                outcome.blame_program()
+            return again
         return outcomes
 
     def _runs(self, connection: Connection, language: str, call: Call) -> bool:
         """Return whether an endpoint can run a known program of a language; False if `_TRIALS` has none."""
-        if language not in _TRIALS:
+        code = _TRIALS.get(language)
+        if code is None:
             return False
-        program = Program(language, language, _TRIALS[language])
+        program = Program(language, language, code)
         request = run_code(program, _EMPTY_TEST, RunOptions(10.0, 10.0, None, False))
         read = partial(read_run, tests=[_EMPTY_TEST], rules=JudgingRules(DEFAULT, True, 0))
         tried = self._exchange(connection, request, read, call)
@@ -644,19 +628,23 @@ class Client:
         """Raise the error that fits the failures so far; called when no endpoint is left."""
         if is_picky and not failures and self.pool.has_healthy():
             raise NoOtherEndpoint from None
+        kinds, summary, count = {f.kind for f in failures}, _summary(failures), len(self.pool.endpoints)
         if not self.pool.able(language, healthy=False):
-            raise JudgeError(
-                f"none of the {len(self.pool.endpoints)} endpoints can run {language}. {_summary(failures)}".rstrip(),
-                retriable=False,
-            ) from None
-        if any(f.kind in (EndpointFault, MissingRuntime) for f in failures):
-            raise JudgeError(f"every endpoint that could be asked failed: {_summary(failures)}") from None
-        if any(f.kind is RequestLost for f in failures) and self._count_lost(task) >= MAX_LOST_CALLS:
-            summary = _summary(failures)
+            why = f"none of the {count} endpoints can run {language}. {summary}".rstrip()
+            raise JudgeError(why, retriable=False) from None
+        if kinds & {EndpointFault, MissingRuntime}:
+            raise JudgeError(f"every endpoint that could be asked failed: {summary}") from None
+        if RequestLost in kinds and self._count_lost(task) >= MAX_LOST_CALLS:
             raise JudgeError(
                 f"endpoints that are alive lost the request, in {MAX_LOST_CALLS} rounds: {summary}"
             ) from None
-        raise JudgeUnavailableError(self._unavailable()) from None
+        errors = _summary([_Failure(name, text, RequestLost) for name, text in self.pool.errors().items()])
+        which = (
+            "The SandboxFusion endpoint cannot" if count == 1 else f"None of the {count} SandboxFusion endpoints can"
+        )
+        raise JudgeUnavailableError(
+            f"{which} be reached ({errors}). The run goes on by itself when one is back."
+        ) from None
 
     def _count_lost(self, task: object) -> int:
         """Count a lost call of a task, and return how many were lost; after `MAX_LOST_CALLS` the count begins again."""
@@ -665,16 +653,6 @@ class Client:
             if lost < MAX_LOST_CALLS:
                 self._lost[task] = lost
             return lost
-
-    def _unavailable(self) -> str:
-        errors = self.pool.errors()
-        summary = _summary([_Failure(name, text, RequestLost) for name, text in errors.items()])
-        count = len(self.pool.endpoints)
-        which = "The SandboxFusion endpoint" if count == 1 else f"None of the {count} SandboxFusion endpoints"
-        return (
-            f"{which} can{'not' if count == 1 else ''} be reached ({summary}). "
-            "The run goes on by itself when one is back."
-        )
 
     # ---- pings
 
@@ -697,10 +675,13 @@ class Client:
         is_in_use = self.pool.has_healthy()  # it may lack a runtime that a task needs, so the others are pinged too
         endpoints = self.pool.to_ping(_PINGED_AT_ONCE)
         alive: list[Endpoint] = []
-        threads = [
-            threading.Thread(target=self._ping_endpoint, args=(e, alive), name="nbrun-ping", daemon=True)
-            for e in endpoints
-        ]
+
+        def ping(endpoint: Endpoint) -> None:
+            if self._is_alive(endpoint, Call()):
+                self.pool.mark_alive(endpoint)
+                alive.append(endpoint)
+
+        threads = [threading.Thread(target=ping, args=(e,), name="nbrun-ping", daemon=True) for e in endpoints]
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + 2 * TUNING.ping_s
@@ -708,16 +689,16 @@ class Client:
             thread.join(0.05 if alive or is_in_use else max(0.0, deadline - time.monotonic()))
         return is_in_use or bool(alive)
 
-    def _ping_endpoint(self, endpoint: Endpoint, alive: list[Endpoint]) -> None:
+    def _is_alive(self, endpoint: Endpoint, call: Call) -> bool:
+        """Return whether an endpoint answers a ping over a new connection."""
         connection = Connection(endpoint.address, min(TUNING.ping_s, self._connect_timeout_s))
         try:
-            self._ping(connection, Call())
+            self._ping(connection, call)
         except (Unreachable, EndpointFault, TooManyOpenFiles):
-            return
+            return False
         finally:
             connection.close()
-        self.pool.mark_alive(endpoint)
-        alive.append(endpoint)
+        return True
 
 
 def _interpret(response: Response, path: str, read: Reader) -> list[TestOutcome]:
@@ -749,12 +730,12 @@ def _summary(failures: Sequence[_Failure]) -> str:
     by_text: dict[str, list[str]] = {}
     for f in failures:
         by_text.setdefault(f.text, []).append(f.endpoint)
-    parts = [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
-        for text, names in by_text.items()
-    ]
-    more = f"; and {len(parts) - _MOST_SHOWN} more" if len(parts) > _MOST_SHOWN else ""
-    return "; ".join(parts[:_MOST_SHOWN]) + more
+    parts = []
+    for text, (first, *others) in by_text.items():
+        parts.append(f"{first} and {len(others)} more: {text}" if others else f"{first}: {text}")
+    if len(parts) > _MOST_SHOWN:
+        parts[_MOST_SHOWN:] = [f"and {len(parts) - _MOST_SHOWN} more"]
+    return "; ".join(parts)
 
 
 def _detail(body: bytes) -> str:
@@ -762,15 +743,11 @@ def _detail(body: bytes) -> str:
     text = body[: 8 * _SHOWN].decode("utf-8", "replace")
     try:
         detail = json.loads(body)["detail"]
-    except (ValueError, LookupError, TypeError):
-        pass
-    else:
-        if isinstance(detail, list):  # FastAPI lists one problem for each field
-            detail = "; ".join(
-                f"{'.'.join(map(str, d.get('loc', ())))}: {d.get('msg', d)}" if isinstance(d, Mapping) else str(d)
-                for d in detail
-            )
         text = str(detail)
+        # FastAPI lists one problem for each field; others send a text, which has no fields.
+        text = "; ".join(f"{'.'.join(map(str, d.get('loc', ())))}: {d.get('msg', d)}" for d in [*detail])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
     if text.lstrip()[:1] == "<":
         return "a web page"
     text = " ".join(text.split()).rstrip(".: ")

@@ -186,54 +186,50 @@ def _bound_s(program: Program, options: RunOptions, rounds: int) -> float:
     return rounds * (each + 1.0) + _SLACK_S
 
 
-def check_sendable(name: str, problem: Mapping[str, object], comparison: str = "") -> None:
+def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") -> None:
     """Raise NotSupportedError if a server can't judge a problem.
 
     Args:
         comparison: the replacement of the problem's own checker: "server", or "user" for a user's checker; empty if
             nothing replaces it.
     """
-    what = _unsendable(problem, comparison)
-    if what:
-        raise NotSupportedError(
-            f"problem {name!r} has {what}, which a SandboxFusion server can't judge; use LocalSandbox."
-        )
-
-
-def _unsendable(problem: Mapping[str, Any], comparison: str) -> str:
-    """Name the part of a problem that a server can't judge; return an empty text if there is none."""
     harness, checker, tests = problem.get("harness"), problem.get("checker"), problem["tests"]
-    function = harness.get("name") if isinstance(harness, Mapping) and harness.get("type") == "function" else None
     files = problem.get("stream_files") or {}
+    is_text = all(isinstance(test["input"], str) and isinstance(test["output"], str) for test in tests)
+    has = {key for test in tests for key, value in test.items() if value}
+    match harness:
+        case {"type": "function", "name": function}:
+            tested = f"tests that call a function ({function})"
+        case _:
+            tested = "tests that are code, run after a solution"
     is_program = isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")
-    reasons = (
-        (any(not isinstance(t[key], str) for t in tests for key in ("input", "output")), "tests that are no text"),
-        (problem.get("interactive"), "a validator that talks to its solutions"),
-        (problem.get("grading") is not None, "groups of tests that are worth points"),
-        (any(t.get("arguments") or t.get("files") for t in tests), "tests that give programs arguments or files"),
-        (files, f"programs that use files by name ({', '.join(files.values())})"),
-        (function is not None, f"tests that call a function ({function})"),
-        (harness is not None, "tests that are code, run after a solution"),
-        (comparison == "server" and any(t.get("alternatives") for t in tests), "tests with several right outputs"),
-        (not comparison and is_program, "a checker that is a program"),
-    )
-    return next((what for applies, what in reasons if applies), "")
+    reasons = {
+        "tests that are no text": not is_text,
+        "a validator that talks to its solutions": problem.get("interactive"),
+        "groups of tests that are worth points": problem.get("grading") is not None,
+        "tests that give programs arguments or files": has & {"arguments", "files"},
+        f"programs that use files by name ({', '.join(files.values())})": files,
+        tested: harness is not None,
+        "tests with several right outputs": comparison == "server" and "alternatives" in has,
+        "a checker that is a program": not comparison and is_program,
+    }
+    for what, applies in reasons.items():
+        if applies:
+            raise NotSupportedError(
+                f"problem {name!r} has {what}, which a SandboxFusion server can't judge; use LocalSandbox."
+            )
 
 
 #: The server truncates output beyond this length, or stalls until the time limit.
 LONG_OUTPUT_BYTES = 131_072
-#: The beginnings of javac's messages about errors that the source didn't cause.
-_NO_JVM = (
-    "Error occurred during initialization of VM",
-    "Error: Could not create the Java Virtual Machine",
-    "OpenJDK",
-    "There is insufficient memory for the Java Runtime",
-)
 #: The beginning of what Python reports if it can't start: no line of the program has run then.
 _NO_PYTHON = "Fatal Python error: init_"
-#: A line about the compiler itself; lines about a source begin with the source's name.
+#: Errors that the source didn't cause: how javac's messages about its virtual machine begin, and a line about the
+#: compiler itself (lines about a source begin with the source's name).
 _STARVED = re.compile(
-    r"^(?:(?:g\+\+|c\+\+|gcc|cc1plus|cc1|as|collect2|/\S+/ld|ld): .*"
+    r"\A[# \n]*(?:Error occurred during initialization of VM|Error: Could not create the Java Virtual Machine"
+    r"|OpenJDK|There is insufficient memory for the Java Runtime)"
+    r"|(?:^|\A[# \n]*)(?:(?:g\+\+|c\+\+|gcc|cc1plus|cc1|as|collect2|/\S+/ld|ld): .*"
     r"(?:Killed|(?:Terminated|Interrupt|Hangup|Quit) signal|out of memory|No space left)"
     r"|virtual memory exhausted)",
     re.MULTILINE,
@@ -244,9 +240,7 @@ _STOP_SIGNALS = (1, 2, 3, 15)
 #: Exit statuses, of a process and of a shell, of such signals.
 ENDED_FROM_OUTSIDE = frozenset(status for number in _STOP_SIGNALS for status in (-number, 128 + number))
 _STATUSES = ("Success", "Failed", "SandboxError")
-_STEPS = ("compile_result", "run_result")
 _STEP_STATUSES = ("Finished", "Error", *map(str, verdicts.REJECTED))
-_STEP_TYPES = {"return_code": (int, type(None)), "stdout": (str, type(None)), "stderr": (str, type(None))}
 _SHOWN = 300
 
 
@@ -328,24 +322,24 @@ def read_run(body: bytes, tests: Sequence[Mapping[str, object]], rules: JudgingR
     return [_read_test({"exec_info": run}, tests[0], rules)]
 
 
-def _read_test(answered: Mapping[str, object], test: Mapping[str, object], rules: JudgingRules) -> TestOutcome:
+def _read_test(answered: Mapping[str, object], test: Mapping[str, Any], rules: JudgingRules) -> TestOutcome:
     run = _mapping(answered.get("exec_info"), "exec_info")
-    _check(run)
+    compiled, ran = _steps(run)
     is_success = run["status"] == "Success"
-    fault, detail = (None, "") if is_success else _fault(run)
-    if fault is not None:
+    if not is_success and (found := _fault(run, compiled, ran)):
+        fault, detail = found
         return TestOutcome(Verdict.JUDGE_ERROR, _record(run, test, False, rules.keep_output_bytes), fault, detail)
-    output = _text(run, "run_result", "stdout")
-    has_ended = is_success and inner(run, "run_result", "return_code") == 0
-    verdict = Verdict.WRONG_ANSWER if has_ended else _verdict_of_run(run)
-    if verdict == Verdict.WRONG_ANSWER and _is_right(answered, test, output, rules):
+    verdict = Verdict.WRONG_ANSWER
+    if not is_success or ran.return_code != 0:
+        bare = {"accepted": False, "tests": [{"passed": False, "exec_info": run}]}
+        verdict = Verdict(verdicts.of(bare) or Verdict.JUDGE_ERROR)
+    if verdict == Verdict.WRONG_ANSWER and _is_right(answered, test, ran.stdout, rules):
         verdict = Verdict.ACCEPTED
     outcome = TestOutcome(verdict, _record(run, test, verdict == Verdict.ACCEPTED, rules.keep_output_bytes))
-    is_late = inner(run, "run_result", "status") == "TimeLimitExceeded"
-    if is_late or (verdict == Verdict.WRONG_ANSWER and _is_long(output)):
-        return _incomplete(outcome, test, output, rules, is_late, worked=bool(_text(run, "run_result", "stderr")))
-    if verdict == Verdict.JUDGE_ERROR:
-        return TestOutcome(verdict, outcome.record, Fault.SERVER_FAILED, _shown(json.dumps(run)))
+    if ran.is_late or (verdict == Verdict.WRONG_ANSWER and _is_long(ran.stdout)):
+        _look_at_output(outcome, test["output"], ran, rules)
+    elif verdict == Verdict.JUDGE_ERROR:
+        outcome.fault, outcome.detail = Fault.SERVER_FAILED, _shown(json.dumps(run))
     return outcome
 
 
@@ -362,77 +356,89 @@ def _is_long(output: str) -> bool:
     return 4 * len(output) >= LONG_OUTPUT_BYTES and len(as_bytes(output)) >= LONG_OUTPUT_BYTES
 
 
-def _incomplete(
-    outcome: TestOutcome, test: Mapping[str, Any], output: str, rules: JudgingRules, is_late: bool, worked: bool
-) -> TestOutcome:
-    """Return the outcome of a test with possibly incomplete output: it ran out of time, or its output is very long."""
+def _look_at_output(outcome: TestOutcome, expected: str, ran: _Step, rules: JudgingRules) -> None:
+    """Complete the outcome of a test whose output may be cut: it ran out of time, or its output is very long."""
     written, share = look_at(
-        test["output"], output, worked=worked, exact=rules.is_exact, ignore_case=rules.checker is None
+        expected, ran.stdout, worked=bool(ran.stderr), exact=rules.is_exact, ignore_case=rules.checker is None
     )
-    if _is_long(output) and (written != Written.WRONG or not rules.is_exact):
-        detail = f"{len(output):,} characters of output"
-        return TestOutcome(Verdict.JUDGE_ERROR, outcome.record, Fault.LONG_OUTPUT, detail)
-    if is_late:
+    if _is_long(ran.stdout) and (written != Written.WRONG or not rules.is_exact):
+        outcome.verdict, outcome.fault = Verdict.JUDGE_ERROR, Fault.LONG_OUTPUT
+        outcome.detail = f"{len(ran.stdout):,} characters of output"
+    elif ran.is_late:
         outcome.verdict, outcome.written, outcome.share = Verdict.TIME_LIMIT_EXCEEDED, written, share
-    return outcome
 
 
-def _check(run: Mapping[str, Any]) -> None:
-    """Raise InvalidAnswer unless a mapping describes an execution, so that no other mapping rejects a solution."""
+class _Step(NamedTuple):
+    """What a compiler did, or a program."""
+
+    status: str = ""
+    return_code: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+
+    @property
+    def is_late(self) -> bool:
+        return self.status == "TimeLimitExceeded"
+
+    @property
+    def complaint(self) -> str:
+        return self.stderr.strip()[:_SHOWN]
+
+
+def _steps(run: Mapping[str, Any]) -> tuple[_Step, _Step]:
+    """Return what the compiler did and what the program did.
+
+    Raises:
+        InvalidAnswer: the mapping describes no execution: it must not reject a solution.
+    """
     if run.get("status") not in _STATUSES:
         raise InvalidAnswer(f"it describes no execution: {_shown(json.dumps(run))}")
-    for name in _STEPS:
-        if run.get(name) is not None:
-            _check_step(run[name], name)
     if run["status"] == "Success" and run.get("run_result") is None:
         raise InvalidAnswer("it reports a success, but nothing that was run")
+    return _step(run, "compile_result"), _step(run, "run_result")
 
 
-def _check_step(step: Any, name: str) -> None:
-    is_step = isinstance(step, Mapping) and step.get("status") in _STEP_STATUSES
-    if not is_step or not all(isinstance(step.get(key), kind) for key, kind in _STEP_TYPES.items()):
-        raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
-    if isinstance(step.get("return_code"), bool) or (step["status"] == "Finished" and step.get("stdout") is None):
+def _step(run: Mapping[str, Any], name: str) -> _Step:
+    step = run.get(name)
+    if step is None:
+        return _Step()
+    match step:
+        case {"status": str(status)} if status in _STEP_STATUSES:
+            code, stdout, stderr = step.get("return_code"), step.get("stdout"), step.get("stderr")
+        case _:
+            raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
+    are_typed = isinstance(code, int | None) and isinstance(stdout, str | None) and isinstance(stderr, str | None)
+    if not are_typed or isinstance(code, bool) or (status == "Finished" and stdout is None):
         raise InvalidAnswer(f"its {name} is not whole: {_shown(json.dumps(step))}")
+    return _Step(status, code, stdout or "", stderr or "")
 
 
-def _verdict_of_run(run: Mapping[str, object]) -> Verdict:
-    bare = {"accepted": False, "tests": [{"passed": False, "exec_info": run}]}
-    return Verdict(verdicts.of(bare) or Verdict.JUDGE_ERROR)
-
-
-def _fault(run: Mapping[str, object]) -> tuple[Fault | None, str]:
-    if run.get("status") == "SandboxError":
+def _fault(run: Mapping[str, object], compiled: _Step, ran: _Step) -> tuple[Fault, str] | None:
+    """Return why nothing follows from an answer, and the details; None if something follows."""
+    if run["status"] == "SandboxError":
         return Fault.SERVER_FAILED, f"SandboxError: {_shown(str(run.get('message', '')))}"
-    if inner(run, "compile_result", "status") == "TimeLimitExceeded":
+    if compiled.is_late:
         return Fault.COMPILE_TIME, ""
-    for step in _STEPS:
-        stderr = _text(run, step, "stderr")
-        if inner(run, step, "return_code") == 127 and "command not found" in stderr:
-            return Fault.NO_RUNTIME, stderr.strip()[:_SHOWN]
-    stderr = _text(run, "run_result", "stderr")
-    if stderr.startswith(_NO_PYTHON) and not _text(run, "run_result", "stdout"):
-        return Fault.SERVER_FAILED, stderr.strip()[:_SHOWN]
-    code, stderr = inner(run, "compile_result", "return_code"), _text(run, "compile_result", "stderr").lstrip("# \n")
-    if code and (stderr.startswith(_NO_JVM) or _STARVED.search(stderr)):
-        return Fault.SERVER_FAILED, stderr.strip()[:_SHOWN]
-    if code in ENDED_FROM_OUTSIDE:
-        return Fault.SERVER_FAILED, f"a signal ended the compiler (return code {code})"
-    return None, ""
+    for step in (compiled, ran):
+        if step.return_code == 127 and "command not found" in step.stderr:
+            return Fault.NO_RUNTIME, step.complaint
+    if ran.stderr.startswith(_NO_PYTHON) and not ran.stdout:
+        return Fault.SERVER_FAILED, ran.complaint
+    if compiled.return_code and _STARVED.search(compiled.stderr):
+        return Fault.SERVER_FAILED, compiled.complaint
+    if compiled.return_code in ENDED_FROM_OUTSIDE:
+        return Fault.SERVER_FAILED, f"a signal ended the compiler (return code {compiled.return_code})"
+    return None
 
 
-def _record(run: Mapping[str, object], test: Mapping[str, Any], passed: bool, keep: int | None) -> dict[str, object]:
+def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep: int | None) -> dict[str, object]:
     """Return the record of a test: the server's answer, with long streams truncated, and the test that was sent."""
     short = Shortener(keep)
     info: dict[str, object] = {"status": run.get("status")}
-    for step in _STEPS:
+    for step in ("compile_result", "run_result"):
         result = run.get(step)
-        if isinstance(result, Mapping):
-            result = dict(result)
-            for stream in ("stdout", "stderr"):
-                if isinstance(result.get(stream), str):
-                    result[stream] = short.text(stream, as_bytes(result[stream]))
-        info[step] = result
+        streams = [key for key in ("stdout", "stderr") if result and result.get(key) is not None]
+        info[step] = result and {**result, **{key: short.text(key, as_bytes(result[key])) for key in streams}}
     if run.get("message"):
         info["message"] = short.text("message", as_bytes(str(run["message"])))
     about: dict[str, object] = {
@@ -471,11 +477,6 @@ def inner(record: object, *keys: str) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, Mapping) else None
     return record
-
-
-def _text(run: object, *keys: str) -> str:
-    value = inner(run, *keys)
-    return value if isinstance(value, str) else ""
 
 
 def _shown(text: str | bytes) -> str:
