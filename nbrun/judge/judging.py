@@ -39,8 +39,10 @@ _BY_CAUSE = {
     "files": Verdict.OUTPUT_LIMIT_EXCEEDED,
     "processes": Verdict.RUNTIME_ERROR,
 }
+_ENDED_BY_ITSELF = (Verdict.ACCEPTED, Verdict.WRONG_ANSWER, Verdict.COMPILE_ERROR, Verdict.RUNTIME_ERROR)
 #: A solution gets this many times the time that its validator took more, when it runs again.
 _PATIENCE = 2.0
+_NO_VM = ("Error occurred during initialization of VM", "insufficient memory for the Java")
 #: Signals that come from outside (the kernel out of memory, a shutdown) and that programs rarely cause themselves.
 _FOREIGN = {-int(n) for n in signal.Signals if n.name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")}
 
@@ -130,13 +132,14 @@ class Judging:
             record = compile_record(compiled, self.tests[0], options.keep_output_bytes)
             return self._result(Verdict.COMPILE_ERROR, [_Found(Verdict.COMPILE_ERROR, record)])
         verdict, results = Verdict.ACCEPTED, []
+        final = {Verdict.COMPILE_ERROR} if options.all_tests else {*Verdict} - {Verdict.ACCEPTED}
         try:
             for number in range(len(self.tests)):
                 found = self._next(number, confirm=verdict == Verdict.ACCEPTED)
                 results.append(found)
                 if verdict == Verdict.ACCEPTED:
                     verdict = found.verdict
-                if verdict == Verdict.COMPILE_ERROR or (verdict != Verdict.ACCEPTED and not options.all_tests):
+                if verdict in final:
                     break
         finally:
             self._drop_ahead()
@@ -183,22 +186,18 @@ class Judging:
         ahead = self._ahead.pop(number, None)
         if number:  # most wrong solutions fail at the first one
             self._begin_ahead(number + 1)
-        if ahead is None:
-            return self._judge(number, self.context.token, confirm)
-        ahead.thread.join()
-        if ahead.error:
-            raise ahead.error[0]
-        found = ahead.found[0]
-        if confirm and found.verdict == Verdict.TIME_LIMIT_EXCEEDED:
-            return self._judge(number, self.context.token, confirm)
-        return found
+        if ahead is not None:
+            ahead.thread.join()
+            if ahead.error:
+                raise ahead.error[0]
+            if not confirm or ahead.found[0].verdict != Verdict.TIME_LIMIT_EXCEEDED:
+                return ahead.found[0]
+        return self._judge(number, self.context.token, confirm)
 
     def _begin_ahead(self, number: int) -> None:
         """Run the next tests of this solution on CPUs that are free, beside the test whose turn it is."""
         most = self.context.limiter.free_for(self.context) - 1
-        for at in range(number, min(number + most, len(self.tests))):
-            if at in self._ahead:
-                continue
+        for at in sorted({*range(number, min(number + most, len(self.tests)))} - self._ahead.keys()):
             token = self.context.token.branch()
             ahead = _Ahead(threading.Thread(name="nbrun-judge-ahead", daemon=True), token)
             ahead.thread.run = lambda at=at, ahead=ahead: self._run_ahead(at, ahead)  # type: ignore[method-assign, misc]
@@ -352,18 +351,14 @@ class Judging:
         elif verdict is None:
             output = streams.path("stdout").read_bytes()
             runner = ProgramRunner(self.context, streams.folder, token)
-            decision = checker_result(
-                options.checker, _checker_input(test, output), runner, test.get("alternatives", ())
-            )
+            given, others = _checker_input(test, output), test.get("alternatives", ())
+            decision = checker_result(options.checker, given, runner, others)
+        if verdict is None:
             verdict = Verdict.ACCEPTED if decision.accepted else Verdict.WRONG_ANSWER
-        finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
+        finished = verdict in _ENDED_BY_ITSELF and (ending.cause is None or verdict == Verdict.RUNTIME_ERROR)
         note = Shortener(options.keep_output_bytes).text("checker", decision.note.encode())
-        said: dict[str, object] = {
-            "checker": note or None,
-            "score": decision.score,
-            "score_multiplier": decision.multiplier,
-        }
-        more = {name: value for name, value in said.items() if value is not None}
+        said = {"checker": note or None, "score": decision.score, "score_multiplier": decision.multiplier}
+        more: dict[str, object] = {name: value for name, value in said.items() if value is not None}
         hidden = f"{PROGRAM if self.context.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, options.keep_output_bytes, finished, more, hidden)
         if run.talk is not None:
@@ -397,18 +392,19 @@ def _place_files(test: Mapping[str, Any], work: Path) -> None:
         path.chmod(0o644)
 
 
-def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict:
-    """Return the verdict of a solution that talked to a validator; `verdict` is the failure of its own run, or None.
+def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict | None:
+    """Return the verdict of a solution that talked to a validator, None where that decides.
+
+    Args:
+        verdict: the failure of the solution's own run, or None.
 
     If the validator rejected before the solution ended, the validator decides, as in problemtools and DOMjudge: it
     caused the broken pipe, the exit code or the endless loop that followed. If the solution failed first, the validator
     reads the end of the stream and rejects that; then the solution's own failure counts.
     """
-    ending, accepted = talk.ending, talk.result.accepted
+    ending = talk.ending
     is_left_alone = ending.cause is None and ending.return_code == -signal.SIGPIPE
-    if verdict is None or (ending.is_unheard and (not accepted or is_left_alone)):
-        return Verdict.ACCEPTED if accepted else Verdict.WRONG_ANSWER
-    return verdict
+    return None if ending.is_unheard and (is_left_alone or not talk.result.accepted) else verdict
 
 
 def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
@@ -416,9 +412,8 @@ def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 
     A test without points counts 1 if it passed, else 0.
     """
-    if not any("score" in record for record in records):
-        return {}
-    return {"score": min(record.get("score", float(record["passed"])) for record in records)}
+    lowest = min(record.get("score", float(record["passed"])) for record in records)
+    return {"score": lowest} if any("score" in record for record in records) else {}
 
 
 def _exceeds_cpu(ending: ExitStatus, limits: Limits) -> bool:
@@ -436,7 +431,7 @@ def _exceeded(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool)
         return _BY_CAUSE[ending.cause]
     if not is_vm and ending.memory_mb > limits.memory_limit_mb:
         return Verdict.MEMORY_LIMIT_EXCEEDED
-    written = max(streams.size(name) for name in ("stdout", "stderr"))
+    written = max(streams.size("stdout"), streams.size("stderr"))
     if written >= limits.output_bytes or ending.return_code == -signal.SIGXFSZ:
         return Verdict.OUTPUT_LIMIT_EXCEEDED
     return Verdict.TIME_LIMIT_EXCEEDED if _exceeds_cpu(ending, limits) else None
@@ -448,7 +443,7 @@ def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm:
     if exceeded is not None or ending.return_code == 0:
         return exceeded
     tail = streams.tail()
-    if is_vm and ("Error occurred during initialization of VM" in tail or "insufficient memory for the Java" in tail):
+    if is_vm and any(sign in tail for sign in _NO_VM):
         raise JudgeError(f"the virtual machine did not start, which says nothing of the solution: {tail[-500:]}")
     if is_syntax_error(tail):
         return Verdict.COMPILE_ERROR

@@ -83,6 +83,11 @@ class Language:
     address_limited: bool = True
     prelude: Callable[[Mapping[str, bytes]], Prelude] | None = None
 
+    @property
+    def is_address_limited(self) -> bool:
+        """Whether the address space of its programs and compilers may be limited."""
+        return self.address_limited and not self.is_vm
+
     def of_standard(self, standard: str) -> Language:
         """Return the row for one standard; the row itself if it doesn't know that standard."""
         return replace(self, tried=(standard,)) if standard in self.standards else self

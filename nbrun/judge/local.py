@@ -26,7 +26,7 @@ from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TIME_LIMIT_S, RecentProblems, no_solutions
 from nbrun.judge.problems.shapes import TEST_SETS
-from nbrun.judge.sandbox.isolation import MODES, TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, Isolation, SelfTest, probe
+from nbrun.judge.sandbox.isolation import MODES, TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, SelfTest, probe
 from nbrun.judge.sandbox.programs import COMPILE_LIMITS, CompileCache, JudgeContext, Toolchain, temporary_folder
 from nbrun.judge.sandbox.runner import ROOM, CancelToken, ConcurrencyLimiter, Limits, Supervisor, is_busy
 from nbrun.judge.sources import read_item, source_of
@@ -145,19 +145,14 @@ class LocalSandbox:
         self._starting = threading.Lock()  # held while a supervisor starts, so that only one does
         self._limiter = ConcurrencyLimiter(self._max_parallel)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT)
-        self._supervisor: Supervisor | None = None
-        self._cache: CompileCache | None = None
-        self._isolation = Isolation("none")
+        self._toolchain: Toolchain | None = None
         self._self_test = SelfTest()
         self._tokens: dict[int, CancelToken] = {}  # by the id of the task that runs
         #: Language -> number of tasks, where its compiler or interpreter is missing.
         self._not_judged: Counter[str] = Counter()
 
     def __getstate__(self) -> dict[str, object]:
-        held = (
-            "_lock", "_timing", "_starting", "_limiter", "_supervisor", "_cache", "_isolation", "_self_test", "_tokens",
-            "_problems", "_not_judged",
-        )  # fmt: skip
+        held = "_lock _timing _starting _limiter _toolchain _self_test _tokens _problems _not_judged".split()
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -231,13 +226,12 @@ class LocalSandbox:
 
         `nbrun.start` asks this of what `read_problems` reads, before a problem's first task runs.
         """
-        if why := no_solutions(problem):
+        why, own = no_solutions(problem), problem.get("checker")
+        if why or self._checker is not None or not isinstance(own, str | Mapping):
             return why
-        own = problem.get("checker")
-        if self._checker is not None or not (isinstance(own, str) or (isinstance(own, Mapping) and "source" in own)):
-            return None
         try:
-            checker_of(problem, self._testlib, self._accepted_from)
+            if isinstance(own, str) or "source" in own:
+                checker_of(problem, self._testlib, self._accepted_from)
         except NotSupportedError as e:
             return str(e)
         return None
@@ -278,31 +272,31 @@ class LocalSandbox:
     def close(self) -> None:
         """End all programs and remove the temporary folder. A later call starts again."""
         with self._lock:
-            supervisor, self._supervisor, self._cache = self._supervisor, None, None
+            toolchain, self._toolchain = self._toolchain, None
             tokens = list(self._tokens.values())
         self._problems.forget()
         for token in tokens:
             token.cancel()
-        if supervisor is not None:
-            supervisor.close()
+        if toolchain is not None:
+            toolchain.supervisor.close()
 
     def _limits(self, problem: Mapping[str, Any], language: Language) -> Limits:
-        chosen = self._numbers
-        time_s = (chosen["time_limit_s"] or problem["time_limit_s"] or TIME_LIMIT_S) * language.time_factor
-        memory_mb = chosen["memory_limit_mb"] or problem["memory_limit_mb"] or MEMORY_LIMIT_MB
-        output_mb = chosen["output_limit_mb"] or problem.get("output_limit_mb") or OUTPUT_LIMIT_MB
-        return Limits(float(time_s), 2.0 * time_s + 1.0, float(memory_mb), float(output_mb), self._process_limit)
+        usual = {"time_limit_s": TIME_LIMIT_S, "memory_limit_mb": MEMORY_LIMIT_MB, "output_limit_mb": OUTPUT_LIMIT_MB}
+        numbers = (self._numbers[name] or problem.get(name) or number for name, number in usual.items())
+        time_s, memory_mb, output_mb = map(float, numbers)
+        time_s *= language.time_factor
+        return Limits(time_s, 2.0 * time_s + 1.0, memory_mb, output_mb, self._process_limit)
 
-    def _place(self) -> tuple[Supervisor, CompileCache, Isolation]:
-        """Return the supervisor; start one if there is none or it died."""
+    def _place(self) -> Toolchain:
+        """Return what builds and runs programs; start a supervisor if there is none or it died."""
         with self._starting:
             with self._lock:
-                old = self._supervisor
-                if old is not None and old.is_alive and self._cache is not None:
-                    return old, self._cache, self._isolation
-                self._supervisor = None
+                old, self._toolchain = self._toolchain, None
+                if old is not None and old.supervisor.is_alive:
+                    self._toolchain = old
+                    return old
             if old is not None:
-                old.close()
+                old.supervisor.close()
             supervisor = Supervisor()
             try:
                 probed = {name: self._languages[name] for name in self._probed}
@@ -312,9 +306,11 @@ class LocalSandbox:
                 raise
             cache = CompileCache(Path(self._cache_dir or supervisor.root / "built"), _CACHE_MB)
             self._limiter.reference.measure()
+            limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
+            toolchain = Toolchain(cache, supervisor, isolation, limit_s)
             with self._lock:
-                self._supervisor, self._cache, self._isolation = supervisor, cache, isolation
-            return supervisor, cache, isolation
+                self._toolchain = toolchain
+            return toolchain
 
     @contextmanager
     def checking(self) -> Iterator[ProgramRunner]:
@@ -329,12 +325,9 @@ class LocalSandbox:
         with self._lock:
             self._tokens[id(task)] = token
         try:
-            supervisor, cache, isolation = self._place()
-            with temporary_folder("task-", supervisor.root) as folder:
-                limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-                yield JudgeContext(
-                    folder, Toolchain(cache, supervisor, isolation, limit_s), token, self._limiter, self._languages
-                )
+            toolchain = self._place()
+            with temporary_folder("task-", toolchain.supervisor.root) as folder:
+                yield JudgeContext(folder, toolchain, token, self._limiter, self._languages)
         except OSError as e:  # a fault of the disk, or close() removed the folder
             token.check()
             raise JudgeError(f"the sandbox could not work: {e}.") from e

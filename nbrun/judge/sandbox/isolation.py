@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import stat
 import sys
@@ -26,6 +27,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,13 @@ from nbrun.judge.languages import Language
 from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
 from nbrun.judge.sources import source_of
 from nbrun.judge.supervisor import remove_tree
-from nbrun.verdicts import Verdict
+from nbrun.verdicts import Verdict, run_of
 
 #: Where programs find themselves in the box.
 PROGRAM, WORK = "/program", "/work"
 MODES = ("auto", "required", "none")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+_IN_SYSTEM = tuple(f"{folder}/" for folder in _SYSTEM)
 #: Folders of a box that are new for each program: what it shows beside them can't be inside.
 _NEW_FOR_EACH = ("/tmp/", "/dev/", "/proc/", f"{WORK}/")
 #: Of /etc only what programs need to start.
@@ -80,7 +83,7 @@ class Isolation:
 
     def box(self, mounts: Mounts) -> dict[str, Any]:
         """Return what the supervisor needs to build the box."""
-        plan = [*_system(), *(step for path in mounts.readable for step in shown(path))]
+        plan = [*_system(), *chain(*map(shown, mounts.readable))]
         if mounts.program is not None:
             plan.append(("ro-bind", str(mounts.program), PROGRAM))
         places = ((mounts.work, WORK), (mounts.tmp, "/tmp"), (mounts.shm, "/dev/shm"))
@@ -128,13 +131,12 @@ def readable(*tools: str) -> list[str]:
         >>> readable("/usr/bin/python3")
         []
     """
-    found: list[str] = []
-    for tool in filter(None, tools):
-        for path in _hops(tool):
+    found: set[str] = set()
+    for path in chain(*map(_hops, filter(None, tools))):
+        if not path.startswith(_IN_SYSTEM):
             folder = os.path.dirname(os.path.dirname(path))
-            if not path.startswith(tuple(f"{s}/" for s in _SYSTEM)):
-                found.append(path if _is_private(folder) else folder)
-    return sorted({path for path in found if os.path.exists(path)})  # a folder comes before what it holds
+            found.add(path if _is_private(folder) else folder)
+    return sorted(filter(os.path.exists, found))  # a folder comes before what it holds
 
 
 def _hops(tool: str) -> list[str]:
@@ -144,18 +146,15 @@ def _hops(tool: str) -> list[str]:
         target = os.path.join(os.path.dirname(hops[-1]), os.readlink(hops[-1]))
         hops.append(os.path.normpath(target))
     hops.append(os.path.realpath(tool))
-    bases = [os.path.join(home, "python3") for hop in hops if (home := _home_of_venv(hop))]
-    return hops + [path for base in bases for path in (base, os.path.realpath(base))]
-
-
-def _home_of_venv(python: str) -> str | None:
-    """Where the interpreter is that this one was copied from, if it is one of a virtual environment."""
-    try:
-        with open(os.path.join(os.path.dirname(os.path.dirname(python)), "pyvenv.cfg"), encoding="utf-8") as file:
-            pairs = (line.partition("=") for line in file)
-            return next((value.strip() for key, _, value in pairs if key.strip() == "home"), None)
-    except (OSError, ValueError):
-        return None
+    for hop in tuple(hops):
+        try:  # the home of the interpreter that one of a virtual environment was copied from
+            about = Path(hop).parents[1].joinpath("pyvenv.cfg").read_text(encoding="utf-8")
+        except (OSError, ValueError, IndexError):
+            continue
+        for home in re.findall(r"^[ \t]*home[ \t]*=(.+)", about, re.MULTILINE)[:1]:
+            base = os.path.join(home.strip(), "python3")
+            hops += [base, os.path.realpath(base)]
+    return hops
 
 
 @lru_cache(64)
@@ -170,7 +169,7 @@ def shown(path: str) -> tuple[Step, ...]:
 
 def _bound(path: str, depth: int) -> list[Step]:
     mode = os.stat(path).st_mode
-    if not stat.S_ISDIR(mode) or mode & _ENTER == _ENTER or not depth:
+    if not depth or not stat.S_ISDIR(mode) or mode & _ENTER == _ENTER:
         return [("ro-bind", os.path.realpath(path), path)]
     steps: list[Step] = [("dir", path)]
     for name in sorted(os.listdir(path)):
@@ -250,33 +249,20 @@ def _tried(supervisor: Supervisor, isolation: Isolation, languages: Mapping[str,
     elif (output := _output_of(supervisor, isolation, command)) != _SAYS:
         return Isolation("none", f"bubblewrap is installed, but does not work here ({output})")
     for name, language in languages.items():
-        if language.compile or language.trial is None:
-            continue
-        try:
-            tool = language.tool
-        except JudgeError:
+        if language.compile or language.missing or language.trial is None:
             continue  # one that isn't installed is no fault of the box
-        fault = _fault_of_trial(supervisor, isolation, name, language, language.trial)
-        if fault:
+        source = source_of({"language": name, "solution": language.trial}, language)
+        folder, tool = supervisor.root / "probe" / "program", language.tool
+        source.write(folder)
+        places: dict[str, Any] = {"folder": PROGRAM, "entry": source.entry, "main": source.main}
+        argv, needed = language.command(language.run, memory_mb=512, stack_mb=64, **places), readable(tool)
+        if fault := _output_of(supervisor, isolation, argv, program=folder, readable=[*needed, *language.readable]):
             return Isolation(
                 "none",
                 f"{name}'s interpreter {tool} does not run in bubblewrap's box ({fault}). Where you are root, others "
-                f"must be able to read it: chmod -R go+rX {' '.join(readable(tool)) or tool}",
+                f"must be able to read it: chmod -R go+rX {' '.join(needed) or tool}",
             )
     return isolation
-
-
-def _fault_of_trial(supervisor: Supervisor, isolation: Isolation, name: str, language: Language, trial: str) -> str:
-    """Return what was wrong with the trial of a language; empty if nothing was."""
-    source = source_of({"language": name, "solution": trial}, language)
-    folder = supervisor.root / "probe" / "program"
-    source.write(folder)
-    argv = language.command(
-        language.run, folder=PROGRAM, entry=source.entry, main=source.main, memory_mb=512, stack_mb=64
-    )
-    return _output_of(
-        supervisor, isolation, argv, program=folder, readable=[*readable(language.tool), *language.readable]
-    )
 
 
 def _output_of(supervisor: Supervisor, isolation: Isolation, argv: list[str], **mounts: Any) -> str:
@@ -332,7 +318,7 @@ class SelfTest:
         Raises:
             JudgeError: programs in this language don't start here, whatever they are.
         """
-        codes = {_return_code(test) for test in result["tests"]}
+        codes = {run_of(test).get("return_code") for test in result["tests"]}
         suspicious = not codes.isdisjoint(_NOT_STARTED)
         kind = " ".join((name, *language.tried))
         with self._lock:
@@ -347,20 +333,11 @@ class SelfTest:
         else:
             return
         if not outcome["accepted"]:
+            info = outcome["tests"][0]["exec_info"]
+            step = info.get("run_result") or info.get("compile_result") or {}
             raise JudgeError(
-                f"{name} does not work in this sandbox: {_failure(outcome)}. That says nothing of the solution."
+                f"{name} does not work in this sandbox: {outcome['verdict']} (return code {step.get('return_code')}): "
+                f"{str(step.get('stderr')).strip()[-500:]}. That says nothing of the solution."
             )
         with self._lock:
             self._passed.add(kind)
-
-
-def _return_code(test: Mapping[str, Any]) -> int | None:
-    run = test["exec_info"].get("run_result")
-    return None if run is None else run["return_code"]
-
-
-def _failure(outcome: Mapping[str, Any]) -> str:
-    """Return why the trial failed."""
-    info = outcome["tests"][0]["exec_info"]
-    step = info.get("run_result") or info.get("compile_result") or {}
-    return f"{outcome['verdict']} (return code {step.get('return_code')}): {str(step.get('stderr')).strip()[-500:]}"

@@ -34,6 +34,7 @@ from nbrun.threads import start_thread
 COMPILE_LIMITS = Limits(time_limit_s=30.0, wall_limit_s=61.0, memory_limit_mb=2048.0, output_limit_mb=256.0)
 _KEPT_BYTES = 4096
 _RECORD = "compiled.json"
+_SIGNS_OF_THE_MACHINE = ("Killed signal", "Terminated signal", "Interrupt signal", "No space left on device")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class Way(NamedTuple):
     standard: str = ""
     options: tuple[str, ...] = ()
     header: str = ""
+
+    @property
+    def name(self) -> str:
+        """The standard as its compiler calls it."""
+        _, is_option, name = "".join(self.options[:1]).rpartition("-std=")
+        name = name if is_option else self.standard
+        return f"{name} with {_HEADER}" if self.header else name
 
 
 AS_IT_IS = Way()
@@ -117,9 +125,7 @@ class CompileCache:
         finally:
             with self._lock:
                 entry.users -= 1
-                unused = self._unused()
-                for name in unused:
-                    self._entries.pop(name)
+                unused = self._drop_unused()
             for name in unused:
                 remove_tree(self._folder / name)
 
@@ -147,16 +153,14 @@ class CompileCache:
             entry.size_bytes = _size_bytes(folder)
         return compiled
 
-    def _unused(self) -> list[str]:
-        """The entries to let go, oldest first, so that the others fit. Called under the lock."""
+    def _drop_unused(self) -> list[str]:
+        """Drop the entries used longest ago, so that the others fit; return their names. Called under the lock."""
         excess = sum(entry.size_bytes for entry in self._entries.values()) - self._limit_bytes
         names = []
-        for name, entry in self._entries.items():
-            if excess <= 0:
-                break
-            if not entry.users:
+        for name in [name for name, entry in self._entries.items() if not entry.users]:
+            if excess > 0:
                 names.append(name)
-                excess -= entry.size_bytes
+                excess -= self._entries.pop(name).size_bytes
         return names
 
 
@@ -214,16 +218,15 @@ class Toolchain:
         time_s = limit_s or self.limit_s
         failed: list[tuple[Way, Path, Compiled]] = []
         for way in ways(language, source):
-            for most_s in (time_s, 2 * time_s):
-                limits = _compile_limits(most_s)
+            for limits in (_compile_limits(time_s), _compile_limits(2 * time_s)):
                 build = partial(compile_with, self, limits, language, source, way, token=token)
                 with self.cache.program(language, source, limits, build, way) as (at, compiled):
                     if compiled.return_code == 0:
                         yield Program(language, source, at, compiled, _said_of(way, failed))
                         return
-                    if compiled.cause != "cpu" or most_s > time_s:
-                        failed.append((way, at, compiled))
-                        break
+                if compiled.cause != "cpu":
+                    break
+            failed.append((way, at, compiled))
             if compiled.cause:
                 break  # a source that exhausts the compiler does so under the next standard too
         way, at, compiled = failed[0]
@@ -236,17 +239,8 @@ def _compile_limits(time_s: float) -> Limits:
 
 def _said_of(way: Way, failed: list[tuple[Way, Path, Compiled]]) -> dict[str, Any]:
     """What a result says of how its program was built."""
-    said: dict[str, Any] = {"standard": _name_of(way)} if way.options else {}
-    if failed:
-        said["also_tried"] = [_name_of(other) for other, _, _ in failed]
-    return said
-
-
-def _name_of(way: Way) -> str:
-    """The standard as its compiler calls it."""
-    first = way.options[0] if way.options else ""
-    name = first.removeprefix("-std=") if first.startswith("-std=") else way.standard
-    return f"{name} with {_HEADER}" if way.header else name
+    said: dict[str, Any] = {"standard": way.name} if way.options else {}
+    return said | ({"also_tried": [other.name for other, _, _ in failed]} if failed else {})
 
 
 def compile_with(
@@ -267,7 +261,8 @@ def compile_with(
         box = isolation.box(Mounts(work=folder, readable=[*readable(language.compiler), *language.readable]))
         box["owned"] += [str(inside) for inside in folder.rglob("*") if inside.is_dir() and not inside.is_symlink()]
         at = WORK
-    env = {"PATH": _path_of(language.compiler), "TMPDIR": at, "HOME": at, "LANG": "C.UTF-8"}
+    path = f"{os.path.dirname(language.compiler)}:{_PATH}"  # a compiler's parts are beside itself and in the system
+    env = {"PATH": path, "TMPDIR": at, "HOME": at, "LANG": "C.UTF-8"}
     env |= {name: value.replace("{folder}", at) for name, value in language.compile_env.items()}
     if way.header:
         (folder / _HEADER).write_text(way.header)
@@ -276,57 +271,38 @@ def compile_with(
     command = language.command(language.compile, source.names(language), way.options, **places)
     ending = toolchain.supervisor.run(
         command, cwd=folder, streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits,
-        token=token, box=box, address_limited=language.address_limited and not language.is_vm,
+        token=token, box=box, address_limited=language.is_address_limited,
     )  # fmt: skip
-    _remove_hidden(folder, source)
+    own = {name.partition("/")[0] for name in source.files}
+    for hidden in folder.glob(".*"):  # what compilers keep in the folder that is their home here, such as Go's cache
+        if hidden.name not in own:
+            remove_tree(hidden)
     stderr = read_safely(out, _KEPT_BYTES).decode("utf-8", "replace").replace(f"{at}/", "")
     out.unlink(missing_ok=True)
-    if ending.cause in ("cpu", "memory", "files", "processes"):
-        words = f"the compiler exceeded its limit ({ending.cause}; {limits}). {stderr}"
-        return Compiled(-1, ending.cpu_s, words, ending.cause)
-    if _says_nothing(ending, stderr):
-        raise JudgeError(
-            f"the compiler was ended by {ending.cause or f'a signal (return code {ending.return_code})'} after "
-            f"{ending.wall_s:.1f} s (limits: {limits}). That is no compile error. {stderr[-500:]}"
-        )
-    return Compiled(ending.return_code or 0, ending.cpu_s, stderr if ending.return_code else "")
+    return _conclusion(ending, limits, stderr)
 
 
-def _remove_hidden(folder: Path, source: Source) -> None:
-    """Remove what compilers keep for themselves in the folder that is their home here, such as Go's cache."""
-    own = {name.partition("/")[0] for name in source.files}
-    for inside in folder.iterdir():
-        if inside.name.startswith(".") and inside.name not in own:
-            remove_tree(inside)
-
-
-def _path_of(compiler: str) -> str:
-    """Where a compiler finds its parts: beside itself and in the system."""
-    return os.pathsep.join(dict.fromkeys([os.path.dirname(compiler), "/usr/local/bin", "/usr/bin", "/bin"]))
-
-
-def _says_nothing(ending: ExitStatus, stderr: str) -> bool:
-    """Whether the machine, not the source, made the compiler fail."""
-    if ending.cause or ending.return_code is None or ending.return_code < 0:
-        return True
-    signs = ("Killed signal", "Terminated signal", "Interrupt signal", "No space left on device")
-    return ending.return_code != 0 and any(sign in stderr for sign in signs)
+def _conclusion(ending: ExitStatus, limits: Limits, stderr: str) -> Compiled:
+    """Return what the end of a compiler says of the source; raise JudgeError if it says something of the machine."""
+    code, how = ending.return_code, ending.cause
+    if how in ("cpu", "memory", "files", "processes"):
+        return Compiled(-1, ending.cpu_s, f"the compiler exceeded its limit ({how}; {limits}). {stderr}", how)
+    if how is None and code == 0:
+        return Compiled(0, ending.cpu_s, "")
+    if how is None and code is not None and code > 0 and not any(sign in stderr for sign in _SIGNS_OF_THE_MACHINE):
+        return Compiled(code, ending.cpu_s, stderr)
+    raise JudgeError(
+        f"the compiler was ended by {how or f'a signal (return code {code})'} after {ending.wall_s:.1f} s "
+        f"(limits: {limits}). That is no compile error. {stderr[-500:]}"
+    )
 
 
 def _key(language: Language, source: Source, way: Way, limits: Limits) -> str:
     tool = language.compiler
     stat = os.stat(tool)  # a compiler that was updated is another compiler
-    about = [
-        list(language.compile),
-        [list(way.options), way.header],
-        source.entry,
-        source.main,
-        tool,
-        stat.st_size,
-        stat.st_mtime_ns,
-        limits.time_limit_s,
-    ]
-    return blake2b(json.dumps(about).encode() + b"\0" + source.as_bytes(), digest_size=16).hexdigest()
+    how = (language.compile, (way.options, way.header), source.entry, source.main)
+    about = json.dumps([*how, tool, stat.st_size, stat.st_mtime_ns, limits.time_limit_s])
+    return blake2b(about.encode() + b"\0" + source.as_bytes(), digest_size=16).hexdigest()
 
 
 def _read(folder: Path) -> Compiled | None:
@@ -365,13 +341,8 @@ class JudgeContext:
     languages: Mapping[str, Language]
 
     @property
-    def supervisor(self) -> Supervisor:
-        """What runs programs."""
-        return self.toolchain.supervisor
-
-    @property
     def isolation(self) -> Isolation:
-        """How they are kept apart."""
+        """How programs are kept apart."""
         return self.toolchain.isolation
 
 
@@ -439,10 +410,9 @@ def launch(
         limits = replace(limits, memory_limit_mb=limits.memory_limit_mb + VM_MEMORY_MB)
     env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": at.within, "TMPDIR": at.within, "ONLINE_JUDGE": "true"}
     env |= {name: value.replace("{folder}", folder) for name, value in {**program.source.env, **language.env}.items()}
-    return context.supervisor.run(
+    return context.toolchain.supervisor.run(
         [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, token=token, box=box,
-        address_limited=language.address_limited and not language.is_vm, watched=at.around,
-        one_of_many=True, more=more,
+        address_limited=language.is_address_limited, watched=at.around, one_of_many=True, more=more,
     )  # fmt: skip
 
 

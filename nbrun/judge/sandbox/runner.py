@@ -11,18 +11,22 @@ keep the machine busy, with `ROOM` times the limit: what needs more than that is
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,15 @@ _MB = 1 << 20
 #: The limits that a monitor sets for itself, so that its programs inherit them. It can't raise them again.
 _BEQUEATHED = ("cpu_s", "file_bytes", "address_bytes")
 _ANSWER_S = 30.0  # a monitor reports at most this long after the last limit
+_LOOK_EVERY_S = 0.2
+#: A program's CPU time on a busy machine is at most this many times that on a quiet one.
+ROOM = 1.6
+#: How far a corrected CPU time must be from the limit to be believed.
+MARGIN = 0.05
+#: CPUs that others may use beside a program that counts as alone.
+_NOISE = 0.3
+_CPUS = os.cpu_count() or 1
+_REFERENCE_STEPS, _REFERENCE_TIMES = 30_000, 5
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,24 @@ class ExitStatus:
     is_unheard: bool = False
     delay_s: float = 0.0
 
+    @classmethod
+    def read(cls, report: Mapping[str, Any], program: str) -> ExitStatus:
+        """Return what a monitor reports.
+
+        Raises:
+            JudgeError: the program could not be started, or its monitor was ended.
+        """
+        if report["failure"] is not None:
+            raise JudgeError(f"{program} could not be started: {report['failure']}")
+        if report["cause"] == "cancelled":
+            raise JudgeError(
+                "the process that watches programs got SIGTERM and ended the program: nothing is known of the solution."
+            )
+        return cls(
+            report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
+            report["is_unheard"], report["delay_s"],
+        )  # fmt: skip
+
 
 class IdleMonitors:
     """The monitors of one task that wait for its next program, by the limits that they have set for themselves.
@@ -89,14 +120,15 @@ class IdleMonitors:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects _lines
-        self._lines: dict[Any, list[socket.socket]] | None = {}  # None once they were closed
+        self._lock = threading.Lock()  # protects both below
+        self._lines: dict[Any, list[socket.socket]] = defaultdict(list)
+        self._is_open = True
 
     def take(self, kind: Any) -> socket.socket | None:
         """Return the connection to a living monitor of this kind, or None."""
         while True:
             with self._lock:
-                lines = (self._lines or {}).get(kind)
+                lines = self._lines[kind]
                 if not lines:
                     return None
                 line = lines.pop()
@@ -109,16 +141,18 @@ class IdleMonitors:
     def keep(self, kind: Any, line: socket.socket) -> None:
         """Keep a monitor for the next program; `line` is the connection to it."""
         with self._lock:
-            if self._lines is not None:
-                self._lines.setdefault(kind, []).append(line)
+            if self._is_open:
+                self._lines[kind].append(line)
                 return
         line.close()
 
     def close(self) -> None:
         """End them: each sees the end of file. None is kept after that."""
         with self._lock:
-            lines, self._lines = self._lines or {}, None
-        for line in (line for some in lines.values() for line in some):
+            self._is_open = False
+            lines = [*chain(*self._lines.values())]
+            self._lines.clear()
+        for line in lines:
             line.close()
 
 
@@ -239,59 +273,56 @@ class Supervisor:
             JudgeError: it could not be started, was cancelled, or the machinery failed.
         """
         fds = [stream for stream in streams.values() if isinstance(stream, int)]
+        memory = int(limits.memory_limit_mb * _MB)
+        request = {
+            "argv": list(argv), "cwd": str(cwd), "watched": str(watched or cwd), "env": dict(env),
+            "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
+            "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
+            "processes": limits.process_limit, "box": box or {"kind": "none"}, "more": more,
+            "stays": one_of_many and not fds,
+            # Stops programs that allocate faster than they are checked. Much address space is never touched.
+            "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
+            **{name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()},
+        }  # fmt: skip
         try:
-            request = _request(argv, cwd, streams, env, limits, box, address_limited, watched or cwd, fds)
-            request["stays"], request["more"] = one_of_many, more
-            return self._run(request, limits, token, fds)
+            token.check()
+            report = self._ask(request, token, fds)
         finally:
             for fd in fds:
                 os.close(fd)
-
-    def _run(self, request: Mapping[str, Any], limits: Limits, token: CancelToken, fds: list[int]) -> ExitStatus:
         token.check()
-        patience_s = 3 * STARVED * limits.wall_limit_s + _ANSWER_S
-        kind = _kind_of(request) if request["stays"] and not fds else None
-        report = self._ask(json.dumps(request).encode() + b"\n", patience_s, token, fds, kind)
-        token.check()
-        if report["failure"] is not None:
-            raise JudgeError(f"{request['argv'][0]} could not be started: {report['failure']}")
-        if report["cause"] == "cancelled":  # and not by this token
-            raise JudgeError(
-                "the process that watches programs got SIGTERM and ended the program: nothing is known of the solution."
-            )
-        return ExitStatus(
-            report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
-            report["is_unheard"], report["delay_s"],
-        )  # fmt: skip
+        return ExitStatus.read(report, argv[0])
 
-    def _ask(self, request: bytes, patience_s: float, token: CancelToken, fds: list[int], kind: Any) -> dict[str, Any]:
-        """Have a monitor of the task (a waiting or a new one) run a program, and return its report."""
-        ours = None if kind is None else token.idle.take((self.root, kind))
-        ours = ours or self._new_monitor(token)
-        answer = b""
+    def _ask(self, request: Mapping[str, Any], token: CancelToken, fds: list[int]) -> dict[str, Any]:
+        """Have a monitor run a program, and return its report; close the program's pipes once they were sent."""
+        # What a monitor gave up for good when it ran a program: it can run those for which this is the same.
+        kind = (self.root, *(request[name] for name in _BEQUEATHED), request["box"]["kind"])
+        ours = (token.idle.take(kind) if request["stays"] else None) or self._new_monitor(token)
+        text = json.dumps(request).encode() + b"\n"
+        report: dict[str, Any] = {}
         try:
             token.hold(ours)
-            ours.settimeout(patience_s)
-            sent = socket.send_fds(ours, [request[:1]], fds) if fds else 0
+            ours.settimeout(3 * STARVED * request["wall_s"] + _ANSWER_S)
+            sent = socket.send_fds(ours, [text[:1]], fds) if fds else 0
             # Before the program can begin: as long as they are open here, the program that it talks to can't see its
             # end, or would see the end of one stream long before that of the other.
             while fds:
                 os.close(fds.pop(0))
-            ours.sendall(request[sent:])
-            answer = _read_line(ours)
+            ours.sendall(text[sent:])
+            with ours.makefile("rb") as lines:
+                report = json.loads(lines.readline() or b"{}")
         except OSError as e:
             token.check()
             raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
         finally:
             token.let_go(ours)
-            if kind is not None and answer and json.loads(answer)["stays"] and not token.is_cancelled:
-                token.idle.keep((self.root, kind), ours)
+            if report.get("stays") and not token.is_cancelled:
+                token.idle.keep(kind, ours)
             else:
                 ours.close()
-        if not answer:
+        if not report:
             token.check()
             raise JudgeError(f"a program's monitor ended without a report, killed perhaps. {self._last_words()}")
-        report: dict[str, Any] = json.loads(answer)
         return report
 
     def _new_monitor(self, token: CancelToken) -> socket.socket:
@@ -312,27 +343,6 @@ class Supervisor:
             return ""
 
 
-def _request(
-    argv: Sequence[str], cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str], limits: Limits,
-    box: Mapping[str, Any] | None, address_limited: bool, watched: Path, fds: list[int],
-) -> dict[str, Any]:  # fmt: skip
-    """Return the request for a monitor; a descriptor is replaced by its index in `fds`."""
-    memory = int(limits.memory_limit_mb * _MB)
-    return {
-        "argv": list(argv), "cwd": str(cwd), "watched": str(watched), "env": dict(env),
-        "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
-        "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
-        "processes": limits.process_limit, "box": None if box is None else dict(box),
-        # Stops programs that allocate faster than they are checked. Much address space is never touched.
-        "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
-    } | {name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()}  # fmt: skip
-
-
-def _kind_of(request: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what a monitor gave up for good when it ran a program: it can run those for which this is the same."""
-    return (*(request[name] for name in _BEQUEATHED), request["box"] and request["box"]["kind"])
-
-
 def _end(line: socket.socket, kernel: int) -> None:
     """End the supervisor by closing the connection; in a forked copy of the kernel, close its descriptor alone."""
     if kernel == os.getpid():
@@ -347,30 +357,12 @@ def _shut(line: socket.socket, how: int) -> None:
         pass  # the other end is gone already
 
 
-def _read_line(line: socket.socket) -> bytes:
-    parts = []
-    while part := line.recv(65536):
-        parts.append(part)
-        if part.endswith(b"\n"):
-            break
-    return b"".join(parts)
-
-
-_LOOK_EVERY_S = 0.2
-#: A program's CPU time on a busy machine is at most this many times that on a quiet one.
-ROOM = 1.6
-#: How far a corrected CPU time must be from the limit to be believed.
-MARGIN = 0.05
-#: CPUs that others may use beside a program that counts as alone.
-_NOISE = 0.3
-_REFERENCE_STEPS = 30_000
-_CPUS = os.cpu_count() or 1
-_REFERENCE_TIMES = 5
+# ---- how many at once, and how busy others keep the machine
 
 
 def cores() -> int:
     """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _CPUS
 
 
 def busy_s() -> float | None:
@@ -404,7 +396,7 @@ class Reference:
     """
 
     def __init__(self) -> None:
-        self._best_s: float | None = None  # on a quiet machine
+        self._best_s = math.inf  # on a quiet machine
 
     def measure(self) -> float:
         """Return the CPU seconds that it takes now; remembers the least that it took on a quiet machine."""
@@ -415,14 +407,12 @@ class Reference:
                 x = (x * 31 + i) & 0xFFFFFFFF
             times.append(time.thread_time() - began)
         if not is_busy():
-            self._best_s = min(times) if self._best_s is None else min(self._best_s, *times)
-        return sorted(times)[_REFERENCE_TIMES // 2]
+            self._best_s = min(self._best_s, *times)
+        return statistics.median(times)
 
     def stretch(self, *measured_s: float) -> float | None:
         """Return how many times as long it took as on a quiet machine; None where the machine never was quiet."""
-        if self._best_s is None:
-            return None
-        return max(1.0, sum(measured_s) / len(measured_s) / self._best_s)
+        return None if self._best_s == math.inf else max(1.0, statistics.fmean(measured_s) / self._best_s)
 
 
 class Slot:
@@ -459,22 +449,17 @@ class ConcurrencyLimiter:
     def __init__(self, max_parallel: int | None = None, n_cores: int | None = None) -> None:
         self._lock = threading.Condition()  # protects all below
         self._cores = n_cores or cores()
-        self._max_parallel = max_parallel
+        self._max_parallel = max_parallel or math.inf
         self._quiet = max(1, self._cores // 2)
         self._slots: set[Slot] = set()
         self._alone = 0  # that wait to be alone, or are
         self.reference = Reference()
 
-    @property
-    def idle(self) -> int:
-        """CPUs without a program of this sandbox."""
-        return max(0, min(self._cores, self._max_parallel or self._cores) - len(self._slots))
-
     def free_for(self, owner: object) -> int:
         """Return the CPUs without a program of other tasks of this sandbox."""
         with self._lock:
             others = sum(slot.owner is not owner for slot in self._slots)
-        return max(0, min(self._cores, self._max_parallel or self._cores) - others)
+        return max(0, int(min(self._cores, self._max_parallel)) - others)
 
     def is_quiet(self, others: float | None) -> bool:
         """Return whether so few others ran beside a program that they can't have slowed it down."""
@@ -512,7 +497,5 @@ class ConcurrencyLimiter:
                 self._lock.notify_all()
 
     def _may_enter(self, alone: bool) -> bool:
-        running = len(self._slots)
-        if alone:
-            return running < self._quiet
-        return not self._alone and (self._max_parallel is None or running < self._max_parallel)
+        most = self._quiet if alone else 0 if self._alone else self._max_parallel
+        return len(self._slots) < most

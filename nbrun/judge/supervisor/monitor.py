@@ -160,11 +160,10 @@ class Monitor:
         The limits and the umask are this process's own: a program inherits them without any Python running between fork
         and exec, and posix_spawn copies no memory.
         """
-        box = self.request["box"]
         try:
             if not self._launch.number:  # its later programs have the same limits
                 _become_small(self.request)
-            self.box = KINDS["none" if box is None else box["kind"]].start(self._launch)
+            self.box = KINDS[self.request["box"]["kind"]].start(self._launch)
         except (OSError, ValueError) as e:
             return f"{type(e).__name__}: {e}"
         return None
