@@ -32,8 +32,9 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ _SETS = {"sample": "public_tests", "secret": "private_tests"}
 _GROUP_FILES = ("test_group.yaml", "testdata.yaml")
 _FLAGS = ("output_validator_args", "output_validator_flags")
 _SUPPORTED_TYPES = ("pass-fail", "scoring", "interactive")
-_REFUSED_TYPES = ("multi-pass", "submit-answer")
+_REFUSED_TYPES = {kind: f"a {kind} problem" for kind in ("multi-pass", "submit-answer")}
 #: Words of the legacy format's `validation` that name a type.
 _TYPES_OF_VALIDATION = {
     "score": "scoring",
@@ -108,7 +109,6 @@ _PRINT_STATEMENT = re.compile(rb"(?:^|[:;])[ \t]*print[ \t]+[^\s(=]", re.MULTILI
 _FOR_BOTH = re.compile(rb"NameError|raw_input\s*=[^=]|\bversion(?:_info)?\b|\bdef raw_input\b")
 #: The language of a program that has a script `build`, `run` or both; see `nbrun.judge.languages`.
 SCRIPT = "SCRIPT"
-_SCRIPTS = ("build", "run")
 _NO_HINTS = Hints()
 _CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\}\}", re.ASCII)
 
@@ -170,13 +170,13 @@ class _Package:
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, folder / "data"
         self.about: dict[str, Any] = _read_yaml(folder / MARK)
-        self.is_legacy = (
-            "validation" in self.about or str(self.about.get("problem_format_version") or "legacy") == "legacy"
-        )
+        version = self.about.get("problem_format_version") or "legacy"
+        self.is_legacy = version == "legacy" or "validation" in self.about
         self.validation = str(self.about.get("validation") or "").split()
         types: Any = self.about.get("type") or "pass-fail"
-        legacy_types = [_TYPES_OF_VALIDATION[word] for word in self.validation if word in _TYPES_OF_VALIDATION]
-        self.types = [*(types.split() if isinstance(types, str) else [str(kind) for kind in types]), *legacy_types]
+        if isinstance(types, str):
+            types = types.split()
+        self.types = [*map(str, types), *filter(None, map(_TYPES_OF_VALIDATION.get, self.validation))]
         self.constants: dict[str, str] = {}
         for name, value in self._mapping("constants").items():
             variants = value if isinstance(value, Mapping) else {"value": value}
@@ -190,7 +190,7 @@ class _Package:
         if "scoring" in self.types and reason is None:
             row["grading"], reason = rules_of(self._groups(), self.is_legacy)
         sets = {} if reason else self._sets_of_tests()
-        row |= self._submissions([test["name"] for tests in sets.values() for test in tests])
+        row |= self._submissions([test["name"] for test in chain(*sets.values())])
         if "interactive" in self.types:
             row["interactive"] = True
         if (left_out := row.pop("sets_no_time_limit")) and row["time_limit_from"] is not None:
@@ -203,23 +203,24 @@ class _Package:
 
     def _refusal(self) -> str | None:
         """Return why the problem can't be judged here; None if it can."""
-        for kind in (kind for kind in self.types if kind not in _SUPPORTED_TYPES):
-            return f"a {kind} problem" if kind in _REFUSED_TYPES else f"a problem of the unknown type {kind!r}"
-        is_interactive, is_scoring = "interactive" in self.types, "scoring" in self.types
-        count = len(list(self._validators())) if is_interactive or "custom" in self.validation else 1
-        reasons = (
-            (not count, "its output validator is missing"),
-            (is_interactive and count > 1, "an interactive problem with several validators"),
-            (is_scoring and self._has_grader(), "a scoring problem with a grader of its own"),
-            (self._awaits_tests(), "a problem whose secret tests its generators have not made yet"),
-        )
-        return next((reason for applies, reason in reasons if applies), None)
+        for kind in self.types:
+            if kind not in _SUPPORTED_TYPES:
+                return _REFUSED_TYPES.get(kind, f"a problem of the unknown type {kind!r}")
+        is_interactive = "interactive" in self.types
+        count = len(list(self._validators()))
+        if not count and (is_interactive or "custom" in self.validation):
+            return "its output validator is missing"
+        if is_interactive and count > 1:
+            return "an interactive problem with several validators"
+        if "scoring" in self.types and self._has_grader():
+            return "a scoring problem with a grader of its own"
+        return "a problem whose secret tests its generators have not made yet" if self._awaits_tests() else None
 
     def _has_grader(self) -> bool:
-        grading = self.about.get("grading")
-        return (
-            isinstance(grading, Mapping) and bool(grading.get("custom_scoring")) and (self.folder / "graders").is_dir()
-        )
+        match self.about.get("grading"):
+            case {"custom_scoring": wanted}:
+                return bool(wanted) and (self.folder / "graders").is_dir()
+        return False
 
     def _awaits_tests(self) -> bool:
         """Return whether the package holds programs that make secret tests, but none of these tests."""
@@ -231,10 +232,9 @@ class _Package:
         """Return the limits of problem.yaml, or of the files that some judging systems add to a package."""
         limits = self._mapping("limits")
         time_s = limits.get("time_limit")
-        if time_s is None and (self.folder / ".timelimit").is_file():
-            time_s = _read_text(self.folder / ".timelimit").strip()
-        if time_s is None and (self.folder / "domjudge-problem.ini").is_file():
-            time_s = _domjudge_time_limit(self.folder / "domjudge-problem.ini")
+        for name in (".timelimit", "domjudge-problem.ini"):
+            if time_s is None and (self.folder / name).is_file():
+                time_s = _time_limit_in(self.folder / name)
         return {
             "time_limit_s": time_s,
             "time_limit_from": self._time_limit_rule(limits) if time_s is None else None,
@@ -281,7 +281,7 @@ class _Package:
     def _validators(self) -> Iterator[Path]:
         """Yield the programs that validate output, each of which is a file or a folder."""
         for place in (self.folder / "output_validator", self.folder / "output_validators"):
-            inside = sorted(p for p in place.iterdir() if not p.name.startswith((".", "_"))) if place.is_dir() else []
+            inside = sorted(place.glob("[!._]*"))
             if inside and (place.name == "output_validator" or not _are_programs(inside)):
                 yield place  # its files are one program
             else:
@@ -294,22 +294,17 @@ class _Package:
         if item["language"] not in ("C", "CPP"):
             return item
         main = item.get("file") or next((f.name for f in (path, *_inside(path)) if f.is_file()), "main.cpp")
-        files = item.get("files", {})
-        found = self._headers_for(path, {main, *files}, item["language"])
-        if not found:
+        places = (self.folder / "input_validators", self.folder, self.folder / "include", path.parent)
+        headers = {file.name: file for file in chain(*map(_inside, places)) if file.suffix in _HEADERS}
+        others = {name: headers[name] for name in sorted(headers.keys() - {main, *item.get("files", ())})}
+        if not others:
             return item
-        files = {**found, **files}
-        if any('"../' in source for source in (item["solution"], *files.values())):
+        found, _ = _read_sources(others, item["language"])
+        files = {**found, **item.get("files", {})}
+        if '"../' in "\n".join((item["solution"], *files.values())):
             # Such an include finds the headers from a folder one level deeper.
             main, files = f"source/{main}", {**found, **{f"source/{name}": text for name, text in files.items()}}
         return item | {"file": main, "files": files}
-
-    def _headers_for(self, path: Path, own: Collection[str], language: str) -> dict[str, str]:
-        """Return the headers beside a validator and those that the package shares, without its own files."""
-        places = (path.parent, self.folder / "include", self.folder, self.folder / "input_validators")
-        headers = [file for place in places for file in _inside(place) if file.suffix in _HEADERS]
-        others = {file.name: file for file in reversed(headers) if file.name not in own}
-        return _read_sources(dict(sorted(others.items())), language)[0]
 
     # ---- tests
 
@@ -333,7 +328,7 @@ class _Package:
     def _test(self, path: Path, group: Mapping[str, object]) -> dict[str, Any]:
         """Return the test of an input, in a group with these arguments and flags."""
         own = path.with_suffix(".yaml")
-        about = {**group, **(_read_yaml(own) if own.is_file() else {})}
+        about = {**group, **_read_yaml(own)}
         answer, files = path.with_suffix(".ans"), path.with_suffix(".files")
         if not answer.is_file():
             raise ValueError(f"{path.relative_to(self.folder)} has no {answer.name} beside it")
@@ -371,10 +366,11 @@ class _Package:
 
     def _groups(self) -> dict[str, Mapping[str, object]]:
         """Return what the files of groups of tests hold, by the groups' paths below `data`."""
-        folders = (self.data, *sorted(path for path in self.data.rglob("*") if path.is_dir()))
-        found = {folder: self._group_file(folder) for folder in folders}
-        paths = {folder: "" if folder == self.data else folder.relative_to(self.data).as_posix() for folder in folders}
-        return {paths[folder]: about for folder, about in found.items() if about is not None}
+        found: dict[str, Mapping[str, object]] = {}
+        for folder in (self.data, *sorted(filter(Path.is_dir, self.data.rglob("*")))):
+            if (about := self._group_file(folder)) is not None:
+                found[folder.as_posix()[len(self.data.as_posix()) + 1 :]] = about
+        return found
 
     def _group_file(self, folder: Path) -> dict[str, object] | None:
         paths = (folder / name for name in _GROUP_FILES)
@@ -384,23 +380,20 @@ class _Package:
 
     def _submissions(self, tests: Sequence[str]) -> dict[str, Any]:
         """Return the groups of a row, `expected_verdicts`, `expectations`, and the names that set no time limit."""
-        found = list(self._found_submissions(tests))
-        row: dict[str, Any] = {"expected_verdicts": {}}
-        for name in _GROUPS:
-            group = [submission for submission in found if submission.group == name]
-            row[f"{name}s"] = [submission.item for submission in group]
-            row["expected_verdicts"][name] = [submission.expected for submission in group]
-        row["sets_no_time_limit"] = [submission.name for submission in found if not submission.sets_time_limit]
-        if checks := {s.name: [check.record() for check in s.checks] for s in found if s.checks}:
-            row["expectations"] = checks
+        rules = grading.check_rules(_read_yaml(self.folder / "submissions" / grading.FILE))
+        verdicts: dict[str, list[object]] = {name: [] for name in _GROUPS}
+        row: dict[str, Any] = {f"{name}s": [] for name in _GROUPS} | {"expected_verdicts": verdicts}
+        row["sets_no_time_limit"] = []
+        folders = filter(Path.is_dir, _inside(self.folder / "submissions"))
+        for path in chain(*map(_inside, folders)):
+            found = self._submission(path, rules, tests)
+            row[f"{found.group}s"].append(found.item)
+            verdicts[found.group].append(found.expected)
+            if not found.sets_time_limit:
+                row["sets_no_time_limit"].append(found.name)
+            if found.checks:
+                row.setdefault("expectations", {})[found.name] = [check.record() for check in found.checks]
         return row
-
-    def _found_submissions(self, tests: Sequence[str]) -> Iterator[_Submission]:
-        path = self.folder / "submissions" / grading.FILE
-        rules = grading.check_rules(_read_yaml(path) if path.is_file() else {})
-        for folder in filter(Path.is_dir, _inside(self.folder / "submissions")):
-            for path in _inside(folder):
-                yield self._submission(path, rules, tests)
 
     def _submission(self, path: Path, rules: grading.Rules, tests: Sequence[str]) -> _Submission:
         folder = path.parent.name
@@ -427,7 +420,7 @@ class _Package:
         its bytes are no UTF-8 and must stay as they are.
         """
         names = {path.name: path} if path.is_file() else _files_in(path, _counts)
-        script = next((name for name in _SCRIPTS if name in names), None)
+        script = next(filter(names.__contains__, ("build", "run")), None)
         named = language_name(hints.language)
         language = SCRIPT if script else named.language if named else _language_of(names)
         if language is None:
@@ -454,8 +447,10 @@ class _Package:
         return shared | own  # a language's own files replace the default ones
 
 
-def _domjudge_time_limit(path: Path) -> str | None:
-    """Return `timelimit` from a file of `name = value` lines without sections."""
+def _time_limit_in(path: Path) -> str | None:
+    """Return the content of a file; from an INI file of `name = value` lines without sections, that of `timelimit`."""
+    if path.suffix != ".ini":
+        return str(_read_text(path)).strip()
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         parser.read_string("[problem]\n" + _read_text(path))
@@ -511,22 +506,21 @@ def _is_python2(path: Path) -> bool:
 
 def _main_of(language: str, text: Mapping[str, str]) -> str:
     """Return the name of the file that is run, or that has `main`: by the files' names, then by what they hold."""
-    sources = [name for name in text if LANGUAGES.get(Path(name).suffix) == language] or list(text)
-    if language == "JAVA":
-        sources = [name for name in sources if _JAVA_MAIN.search(text[name])] or sources
-    likely = [name for name in sources if Path(name).stem in _MAINS]
-    likely.sort(key=lambda name: _MAINS.index(Path(name).stem))
-    return (likely or [name for name in sources if _has_main(language, name, text)] or sources)[0]
 
+    def rank(name: str) -> tuple[bool, bool, int]:
+        path, source = Path(name), text[name]
+        is_other = LANGUAGES.get(path.suffix) != language
+        if path.stem in _MAINS:
+            likely = _MAINS.index(path.stem)
+        elif language == "PYTHON3":  # one that no other file imports
+            imports = re.compile(rf"^\s*(?:from|import)\b.*\b{re.escape(path.stem)}\b", re.MULTILINE)
+            others = "\n".join(text[other] for other in text if other != name)
+            likely = len(_MAINS) + bool(imports.search(others))
+        else:
+            likely = len(_MAINS) + ("main(" not in source)
+        return is_other, language == "JAVA" and not _JAVA_MAIN.search(source), likely
 
-def _has_main(language: str, name: str, text: Mapping[str, str]) -> bool:
-    return not _is_imported(name, text) if language == "PYTHON3" else "main(" in text[name]
-
-
-def _is_imported(name: str, text: Mapping[str, str]) -> bool:
-    """Return whether one of the other files imports a Python file."""
-    imports = re.compile(rf"^\s*(?:from|import)\b.*\b{re.escape(Path(name).stem)}\b", re.MULTILINE)
-    return any(imports.search(source) for other, source in text.items() if other != name)
+    return min(text, key=rank)
 
 
 # ---- archives
@@ -597,7 +591,7 @@ def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
 def _fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
     """Return why a member of an archive isn't extracted; empty if it is."""
     shown = repr(info.filename[:80])
-    if path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0]:
+    if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
         return f"holds {shown}, which leads outside of its folder"
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -609,7 +603,7 @@ def _fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
 
 
 def _inside(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if _counts(p)) if folder.is_dir() else []
+    return sorted(filter(_counts, folder.glob("*")))
 
 
 def _files_in(folder: Path, are_meant: Callable[[Path], bool] = Path.is_file) -> dict[str, Path]:
@@ -627,12 +621,13 @@ def _counts(path: Path) -> bool:
 def _read_sources(names: Mapping[str, Path], language: str) -> tuple[dict[str, str], str]:
     """Return the texts of files, and the encoding that gives their bytes again; empty where that is UTF-8."""
     contents = {name: _read_text(file) for name, file in names.items()}
-    if all(isinstance(content, str) for content in contents.values()):
+    others = {name: data.decode("latin-1") for name, data in contents.items() if isinstance(data, bytes)}
+    if not others:
         return contents, ""
     text = {name: file.read_bytes().decode("latin-1") for name, file in names.items()}
     if language in _BYTE_LANGUAGES or (language == "PYTHON3" and any(map(_CODING.search, text.values()))):
         return text, "latin-1"
-    return {name: content if isinstance(content, str) else text[name] for name, content in contents.items()}, ""
+    return contents | others, ""
 
 
 def _read_text(path: Path) -> Any:
@@ -645,7 +640,7 @@ def _read_text(path: Path) -> Any:
 
 
 def _read_yaml(path: Path, filled: Callable[[str], str] = str) -> dict[str, object]:
-    """Return the mapping that a YAML file holds; an empty one where the file is empty.
+    """Return the mapping that a YAML file holds; an empty one where the file is empty, or there is none.
 
     Args:
         filled: fills constants into the text.
@@ -655,12 +650,12 @@ def _read_yaml(path: Path, filled: Callable[[str], str] = str) -> dict[str, obje
     """
     import yaml
 
+    if not path.is_file():
+        return {}
     try:
         value = yaml.safe_load(filled(path.read_bytes().decode("utf-8-sig")))
     except (yaml.YAMLError, ValueError) as e:
         raise ValueError(f"{path.name} is no YAML: {' '.join(str(e).split())}") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict | None):
         raise ValueError(f"{path.name} holds a {type(value).__name__}, not a mapping")
-    return value
+    return value or {}

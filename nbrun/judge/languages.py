@@ -100,18 +100,15 @@ class Language:
         Raises:
             NotSupportedError: none of `tools` is installed.
         """
+
+        def fill(match: re.Match[str]) -> str:
+            name = match[1]
+            return str(getattr(self, name) if name in ("tool", "compiler") else places.get(name, match[0]))
+
+        several = {"{sources}": sources, "{standard}": standard}
         out: list[str] = []
         for part in template:
-            if part in ("{sources}", "{standard}"):
-                out += sources if part == "{sources}" else standard
-                continue
-            if "{tool}" in part:
-                part = part.replace("{tool}", self.tool)
-            if "{compiler}" in part:
-                part = part.replace("{compiler}", self.compiler)
-            for name, value in places.items():
-                part = part.replace(f"{{{name}}}", str(value))
-            out.append(part)
+            out += several[part] if part in several else [_PLACE.sub(fill, part)]
         return out
 
     @property
@@ -133,13 +130,10 @@ class Language:
         return ""
 
     def _first(self, names: tuple[str, ...]) -> str:
-        for name in names:
-            path = _find(name)
-            if path:
-                return path
-        if names:
+        path = next(filter(None, map(_find, names)), "")
+        if names and not path:
             raise NotSupportedError(f"none of {', '.join(names)} is installed. {self.install}".rstrip())
-        return ""
+        return path
 
     def described(self) -> dict[str, object]:
         """Return the parts of this row that a run's settings record."""
@@ -147,6 +141,9 @@ class Language:
         compiled = [word for part in self.compile for word in (standard if part == "{standard}" else (part,))]
         about = {"compile": compiled, "run": list(self.run), "time_factor": self.time_factor}
         return about | ({"standards": list(self.tried)} if self.tried else {})
+
+
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
 # ---- the main class of a Java source
@@ -526,16 +523,14 @@ def find_row(name: object, rows: Collection[str]) -> str | None:
         >>> find_row("GNU C++20 (64)", ["PYTHON3", "CPP"])
         'CPP'
     """
-    if isinstance(name, str):
-        if name in rows:
-            return name
-        folded = "".join(name.split()).lower()
-        if folded != "python":  # "python" without a version is Python 3; the row "PYTHON" is Python 2
-            known = next((row for row in rows if row.lower() == folded), None)
-            if known is not None:
-                return known
     meant = language_name(name)
-    return meant.language if meant is not None and meant.language in rows else None
+    names = [] if meant is None else [meant.language]
+    if isinstance(name, str):
+        folded = "".join(name.split()).lower()
+        # "python" without a version is Python 3; the row "PYTHON" is Python 2.
+        alike = [row for row in rows if row.lower() == folded != "python"]
+        names = [name, *alike, *names]
+    return next(filter(rows.__contains__, names), None)
 
 
 # ---- names of languages
@@ -707,18 +702,17 @@ _ABSENT_S = 2.0
 
 
 def _find(name: str) -> str | None:
-    if name not in _found:
-        now = time.monotonic()
-        if now - _absent.get(name, -_ABSENT_S) < _ABSENT_S:
-            return None
-        path = _which(name)
-        if path is None:
-            _absent[name] = now
-            return None
-        # Resolve links in the folder's path, since they may pass through folders that the sandbox doesn't mount. Keep
-        # the file's own link: an interpreter recognises its virtual environment by it.
-        folder, file = os.path.split(path)
-        _found[name] = os.path.join(os.path.realpath(folder), file)
+    now = time.monotonic()
+    if name in _found or now - _absent.get(name, -_ABSENT_S) < _ABSENT_S:
+        return _found.get(name)
+    path = _which(name)
+    if path is None:
+        _absent[name] = now
+        return None
+    # Resolve links in the folder's path, since they may pass through folders that the sandbox doesn't mount. Keep
+    # the file's own link: an interpreter recognises its virtual environment by it.
+    folder, file = os.path.split(path)
+    _found[name] = os.path.join(os.path.realpath(folder), file)
     return _found[name]
 
 
@@ -737,8 +731,8 @@ def _which(name: str) -> str | None:
             behind = glob(os.path.join(home, "toolchains", "*", "bin", name))
         else:
             return path
-        if behind := [file for file in sorted(behind) if os.access(file, os.X_OK)]:
-            return behind[-1]
+        if behind := [file for file in behind if os.access(file, os.X_OK)]:
+            return max(behind)
         if os.path.dirname(name):
             return None
         folders = [other for other in folders if os.path.realpath(other or ".") != os.path.realpath(folder)]

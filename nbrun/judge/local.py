@@ -152,8 +152,8 @@ class LocalSandbox:
         self._not_judged: Counter[str] = Counter()
 
     def __getstate__(self) -> dict[str, object]:
-        held = "_lock _timing _starting _limiter _toolchain _self_test _tokens _problems _not_judged".split()
-        return {name: value for name, value in self.__dict__.items() if name not in held}
+        held = ("_lock", "_timing", "_starting", "_limiter", "_toolchain", "_self_test", "_tokens", "_problems")
+        return {name: value for name, value in self.__dict__.items() if name not in (*held, "_not_judged")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)

@@ -279,7 +279,7 @@ def test_one_that_is_to_be_alone_waits_and_holds_the_others_back() -> None:
         assert not thread.is_alive()
     assert order[0] == "first"
     assert order.index("alone") < order.index("late")
-    assert gate.idle == 2
+    assert gate.free_for(None) == 2
 
 
 def test_waiting_ends_when_the_task_is_cancelled() -> None:
@@ -294,7 +294,7 @@ def test_waiting_ends_when_the_task_is_cancelled() -> None:
                 pass
     with gate.slot(alone=True):
         pass
-    assert gate.idle == 1
+    assert gate.free_for(None) == 1
 
 
 def test_required_isolation_is_refused_where_it_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple, NoReturn
 
 from . import processes
@@ -338,10 +339,10 @@ class BoxBuilder:
 
     def template(self, plan: Sequence[Sequence[str]]) -> Template:
         """Return the mounts that a box begins with; they are kept for the next program that sees the same."""
-        if self._template is None or self._template.plan != plan:
-            if self._template is not None:
-                self._template.close()
-                self._template = None
+        if self._template is not None and self._template.plan != plan:
+            self._template.close()
+            self._template = None
+        if self._template is None:
             _enter_user_namespace()
             self._template = Template(plan)
             _forgo_rights()
@@ -414,10 +415,9 @@ class End(NamedTuple):
     @classmethod
     def read(cls, said: bytes) -> End | None:
         """Return what a line says; None where it is another, or not complete."""
-        word, *fields = said.split()
-        if word != b"end" or not said.endswith(b"\n"):
+        if not said.startswith(b"end ") or not said.endswith(b"\n"):
             return None
-        status, began, ended, cpu_s, memory_bytes = fields
+        _, status, began, ended, cpu_s, memory_bytes = said.split()
         return cls(int(status), float(began), float(ended), float(cpu_s), int(memory_bytes))
 
 
@@ -513,30 +513,27 @@ def _build(plan: Sequence[Sequence[str]], line: socket.socket) -> None:
 def _show(operation: str, *paths: str) -> None:
     """Do one step of a plan."""
     at = f"/new{paths[-1]}"
-    if operation == "symlink":
-        _make_folder(os.path.dirname(at))
-        os.symlink(paths[0], at)
-    elif operation == "dir":
-        _make_folder(at)
-    elif operation == "tmpfs":
-        _make_folder(at)
-        _mount("tmpfs", at, "tmpfs", _NO_SUID | _NO_DEVICES | _READ_ONLY, "mode=0755")
-    elif operation == "ro-bind":
-        source = f"/old{paths[0]}"
-        if os.path.isdir(source):
-            _make_folder(at)
-        else:
-            _make_folder(os.path.dirname(at))
-            if not os.path.lexists(at):
-                os.close(os.open(at, os.O_CREAT | os.O_WRONLY, 0o644))
-        _mount(source, at, None, _BIND | _REC)
-        _set_attributes(at, _READ_ONLY | _NO_SUID | _NO_DEVICES, _RECURSIVE)
-    else:
-        raise ValueError(operation)
+    source = f"/old{paths[0]}"
+    is_file = operation == "symlink" or (operation == "ro-bind" and not os.path.isdir(source))
+    os.makedirs(os.path.dirname(at) if is_file else at, 0o755, exist_ok=True)
+    match operation:
+        case "dir":
+            pass
+        case "symlink":
+            os.symlink(paths[0], at)
+        case "tmpfs":
+            _mount("tmpfs", at, "tmpfs", _NO_SUID | _NO_DEVICES | _READ_ONLY, "mode=0755")
+        case "ro-bind":
+            if is_file and not os.path.lexists(at):
+                _make_file(at)
+            _mount(source, at, None, _BIND | _REC)
+            _set_attributes(at, _READ_ONLY | _NO_SUID | _NO_DEVICES, _RECURSIVE)
+        case _:
+            raise ValueError(operation)
 
 
-def _make_folder(path: str) -> None:
-    os.makedirs(path, 0o755, exist_ok=True)
+def _make_file(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
 def _build_devices() -> None:
@@ -544,7 +541,7 @@ def _build_devices() -> None:
     _mount("tmpfs", "/new/dev", "tmpfs", _NO_SUID, "mode=0755")
     for name in _DEVICES:
         if os.path.exists(f"/old/dev/{name}"):
-            os.close(os.open(f"/new/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
+            _make_file(f"/new/dev/{name}")
             _mount(f"/old/dev/{name}", f"/new/dev/{name}", None, _BIND)
             _set_attributes(f"/new/dev/{name}", _NO_SUID | _NO_PROGRAMS)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -883,27 +880,21 @@ class BubblewrapBox(Box):
             self._reported += part
 
     def _said(self, key: str) -> int | None:
-        for line in self._reported.splitlines():
-            try:
-                value = json.loads(line).get(key)
-            except ValueError:
-                continue
-            if value is not None:
-                return int(value)
-        return None
+        found = re.search(rb'"%b": *(\d+)' % key.encode(), self._reported)
+        return None if found is None else int(found[1])
 
 
 def _words_for(box: Mapping[str, Any]) -> list[str]:
     """Return bubblewrap's arguments for a box."""
-    work, *others = [["--bind", outside, inside] for outside, inside in box["folders"]]
-    arguments = [*_ALONE, "--die-with-parent", "--new-session", "--hostname", "box"]
-    arguments += _ONLY_TO_DROP if box["as_root"] else ["--unshare-user"]
-    arguments += ["--proc", "/proc", "--dev", "/dev"]
-    arguments += [argument for bind in others for argument in bind] or ["--dir", "/tmp"]
-    arguments += ["--remount-ro", "/dev"]
-    for operation, *paths in box["plan"]:
-        arguments += [f"--{operation}", *paths]
-    return [*arguments, *work, "--remount-ro", "/", "--chdir", work[-1]]
+    work, *others = [("--bind", outside, inside) for outside, inside in box["folders"]]
+    plan = ((f"--{operation}", *paths) for operation, *paths in box["plan"])
+    return [
+        *(*_ALONE, "--die-with-parent", "--new-session", "--hostname", "box"),
+        *(_ONLY_TO_DROP if box["as_root"] else ("--unshare-user",)),
+        *("--proc", "/proc", "--dev", "/dev"),
+        *(chain(*others) if others else ("--dir", "/tmp")),
+        *("--remount-ro", "/dev", *chain(*plan), *work, "--remount-ro", "/", "--chdir", work[-1]),
+    ]
 
 
 @lru_cache(1)

@@ -193,7 +193,7 @@ class Monitor:
         if not held or not self._main or processes.is_ending(self._main):  # in this order
             return
         for name in STREAMS:  # its input first: see `_release`
-            if name in self.fds and processes.identity(self.fds[name]) not in held:
+            if name in self.fds and processes.identity(os.fstat(self.fds[name])) not in held:
                 os.close(self.fds.pop(name))
 
     def _main_process(self) -> int:
@@ -338,9 +338,7 @@ class Monitor:
 
 def _shared_fairly(living: list[int], resident: int) -> int:
     """Return the memory of these processes together; pages that they share (after a fork, all) count once."""
-    parts = [processes.shared_fairly_bytes(pid) for pid in living]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else resident
+    return sum(filter(None, map(processes.shared_fairly_bytes, living))) or resident
 
 
 def _become_small(request: dict[str, Any]) -> None:

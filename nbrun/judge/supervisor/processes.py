@@ -12,7 +12,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -83,8 +83,8 @@ def children(pid: int) -> list[int]:
     """Return the children of all threads of a process (Linux)."""
     found: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+        for thread in _entries(f"/proc/{pid}/task"):
+            with open(f"{thread}/children", "rb") as file:
                 found += map(int, file.read().split())
     except OSError:
         pass
@@ -107,10 +107,8 @@ class Usage:
 
 def usage(pid: int) -> Usage:
     """Return the usage of a process; zeros if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    fields = _fields(pid)
+    if not fields:
         return Usage(is_dead=True)
     user, system, waited_user, waited_system = map(int, fields[11:15])
     return Usage(
@@ -121,12 +119,17 @@ def usage(pid: int) -> Usage:
 
 def is_ending(pid: int) -> bool:
     """Return whether a process is ending, has ended or is gone: all of its files look closed then."""
+    fields = _fields(pid)
+    return not fields or bool(int(fields[6]) & _PF_EXITING) or fields[0] in (b"Z", b"X")
+
+
+def _fields(pid: int) -> list[bytes]:
+    """Return what the system says of a process, from its state on; nothing if the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return True
-    return bool(int(fields[6]) & _PF_EXITING) or fields[0] in (b"Z", b"X")
+        return []
 
 
 def run_delay_s(pid: int) -> float:
@@ -138,7 +141,7 @@ def run_delay_s(pid: int) -> float:
     total = 0.0
     for thread in _entries(f"/proc/{pid}/task"):
         try:
-            with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:
+            with open(f"{thread}/schedstat", "rb") as file:
                 total += int(file.read().split()[1]) / 1e9
         except (OSError, IndexError, ValueError):
             continue
@@ -147,40 +150,34 @@ def run_delay_s(pid: int) -> float:
 
 def _entries(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return [f"{folder}/{name}" for name in os.listdir(folder)]
     except OSError:
         return []
 
 
+def _open_files(pid: int) -> Iterator[os.stat_result]:
+    """Yield what a process holds open, as far as it shows that."""
+    for path in _entries(f"/proc/{pid}/fd"):
+        try:
+            about = os.stat(path)
+        except OSError:
+            return
+        yield about
+
+
 def deleted_bytes(pid: int) -> int:
     """Return how much disk space a process holds in open files that were deleted."""
-    total = 0
-    try:
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            about = os.stat(f"/proc/{pid}/fd/{fd}")
-            if about.st_nlink == 0 and stat.S_ISREG(about.st_mode):
-                total += about.st_blocks * 512
-    except OSError:
-        pass
-    return total
+    gone = (about for about in _open_files(pid) if about.st_nlink == 0 and stat.S_ISREG(about.st_mode))
+    return sum(about.st_blocks * 512 for about in gone)
 
 
 def open_pipes(pids: list[int]) -> set[tuple[int, int]]:
     """Return the identities of the pipes that these processes hold open; empty where none shows its files."""
-    found = set()
-    for pid in pids:
-        try:
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                about = os.stat(f"/proc/{pid}/fd/{fd}")
-                found.add((about.st_dev, about.st_ino))
-        except OSError:
-            continue
-    return found
+    return {identity(about) for pid in pids for about in _open_files(pid)}
 
 
-def identity(fd: int) -> tuple[int, int]:
+def identity(about: os.stat_result) -> tuple[int, int]:
     """Return what is the same for all descriptors of one pipe."""
-    about = os.fstat(fd)
     return about.st_dev, about.st_ino
 
 
