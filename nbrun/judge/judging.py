@@ -157,8 +157,8 @@ class Judging:
             if accepted and verdict != Verdict.COMPILE_ERROR:
                 verdict = Verdict.ACCEPTED  # the package's grader decides, whichever tests failed
         if checks:
-            names = (str(test.get("name", "")) for test in self.tests)
-            outcomes = [Outcome(name, str(f.verdict), f.message) for name, f in zip(names, results, strict=False)]
+            judged = zip(self.tests, results, strict=False)
+            outcomes = [Outcome(str(test.get("name", "")), str(f.verdict), f.message) for test, f in judged]
             more["unmet"] = unmet(checks, outcomes, points)
         return {
             "accepted": verdict == Verdict.ACCEPTED,

@@ -166,7 +166,9 @@ def main_class(source: bytes) -> str:
     code = _SKIPPED.sub(lambda m: b"0" if m[0][:1] in b"\"'" else b" ", source)
     package = _PACKAGE.search(code)
     prefix = package[1].decode("utf-8", "replace") + "." if package else ""
-    return prefix + _chosen(_types(code))
+    # The first public type with `main`, or else the first public one, or else the first one with `main`.
+    best = max(_types(code), key=lambda one: (one.is_public, one.has_main), default=_Type("Main", False))
+    return prefix + best.name
 
 
 class _Type(NamedTuple):
@@ -178,23 +180,15 @@ class _Type(NamedTuple):
 def _types(code: bytes) -> list[_Type]:
     """Return the classes, enums, records and interfaces at the top level of a file."""
     found: list[_Type] = []
-    depth, at = 0, 0
-    for brace in re.finditer(rb"[{}]", code):
-        piece = code[at : brace.start()]
-        if depth == 0 and brace[0] == b"{" and (match := _TYPE.search(piece)):
+    depth, parts = 0, re.split(rb"([{}])", code)
+    for piece, brace in zip(parts[::2], parts[1::2], strict=False):
+        if depth == 0 and brace == b"{" and (match := _TYPE.search(piece)):
             name = match["name"].decode("utf-8", "replace")
             found.append(_Type(name, b"public" in match["before"].split()))
         elif depth == 1 and found and _MAIN.search(piece):
             found[-1] = found[-1]._replace(has_main=True)
-        depth += 1 if brace[0] == b"{" else -1
-        at = brace.end()
+        depth += 1 if brace == b"{" else -1
     return found
-
-
-def _chosen(types: list[_Type]) -> str:
-    """Return the first public type with `main`, or else the first public one, or else the first one with `main`."""
-    best = max(types, key=lambda one: (one.is_public, one.has_main), default=None)
-    return "Main" if best is None else best.name
 
 
 def renamed_to_main(source: bytes) -> bytes:
@@ -207,21 +201,12 @@ def renamed_to_main(source: bytes) -> bytes:
         b'public class Main { /* Solve */ Main() {} static void main(String[] a) {} }'
     """
     package, _, name = main_class(source).rpartition(".")
-    if name == "Main" and not package:
-        return source
     others = b"Main_"
     while others in source:
         others += b"_"
-    names = {} if name == "Main" else {name.encode(): b"Main", b"Main": others}
-
-    def rename(code: bytes) -> bytes:
-        return re.sub(rb"\w+", lambda m: names.get(m[0], m[0]), code)
-
-    parts, at = [], 0
-    for skipped in _SKIPPED.finditer(source):
-        parts += [rename(source[at : skipped.start()]), skipped[0]]
-        at = skipped.end()
-    code = b"".join([*parts, rename(source[at:])])
+    names = {b"Main": others, name.encode(): b"Main"}
+    # Strings and comments match as a whole, and so do words.
+    code = re.sub(rb"%b|\w+" % _SKIPPED.pattern, lambda m: names.get(m[0], m[0]), source, flags=re.DOTALL)
     return re.sub(rb"(?m)^(\s*)package\s+[\w.]+\s*;", rb"\1", code, count=1) if package else code
 
 
@@ -644,7 +629,8 @@ def parse_language(name: str | int) -> LanguageName | None:
         return row
     for row_name, pattern in _PATTERNS:
         if match := re.fullmatch(pattern, text):
-            return _with_standard(row_name, match["version"] or "", match["rest"] or "", text)
+            found = match.groupdict("")
+            return _with_standard(row_name, found["version"], found["rest"], text)
     return None
 
 

@@ -123,8 +123,14 @@ class LocalSandbox:
             "time_limit_s": time_limit_s, "memory_limit_mb": memory_limit_mb, "output_limit_mb": output_limit_mb,
             "compile_limit_s": compile_limit_s,
         }  # fmt: skip
+        _check(lambda n: n is None or 0 < n < math.inf, "a number above 0, or None", numbers)
         counts = {"max_parallel": max_parallel, "process_limit": process_limit}
-        _check_settings(numbers, counts, keep_output_bytes, accepted_from, isolation)
+        _check(lambda n: n is None or n >= 1, "1 or more", counts)
+        kept = {"keep_output_bytes": keep_output_bytes}
+        _check(lambda n: n is None or n >= 0, "a number of bytes, or None to keep all", kept)
+        points = {"accepted_from": accepted_from}
+        _check(lambda n: n is None or math.isfinite(n), "a number of points, or None", points)
+        _check(MODES.__contains__, f"one of {', '.join(map(repr, MODES))}", {"isolation": isolation})
         self._numbers = numbers
         self._all_tests, self._keep_output_bytes, self._tests = all_tests, keep_output_bytes, tuple(tests)
         self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
@@ -337,35 +343,17 @@ class LocalSandbox:
                 self._tokens.pop(id(task), None)
 
 
-def _check_settings(
-    numbers: Mapping[str, float | None],
-    counts: Mapping[str, int | None],
-    keep_output_bytes: int | None,
-    accepted_from: float | None,
-    isolation: str,
-) -> None:
-    """Raise InputError if one of a sandbox's settings can't be right."""
-    for name, value in numbers.items():
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"LocalSandbox: {name}={value!r}; give a number above 0, or None.")
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"LocalSandbox: {name}={count}; give 1 or more.")
-    if keep_output_bytes is not None and keep_output_bytes < 0:
-        raise InputError(
-            f"LocalSandbox: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
-        )
-    if accepted_from is not None and not math.isfinite(accepted_from):
-        raise InputError(f"LocalSandbox: accepted_from={accepted_from!r}; give a number of points, or None.")
-    if isolation not in MODES:
-        raise InputError(f"LocalSandbox: isolation={isolation!r}; give one of {', '.join(map(repr, MODES))}.")
+def _check(is_valid: Callable[[Any], bool], what: str, values: Mapping[str, object]) -> None:
+    """Raise InputError if one of these settings isn't what it must be."""
+    for name, value in values.items():
+        if not is_valid(value):
+            raise InputError(f"LocalSandbox: {name}={value!r}; give {what}.")
 
 
 def _checks_of(problem: Mapping[str, Any], item: object) -> list[Check]:
     """Return what a package's submissions.yaml expects of the tests of one submission."""
-    expectations = problem.get("expectations") or {}
-    submission = item.get("submission") if expectations and isinstance(item, Mapping) else None
-    return [Check.of(record) for record in expectations.get(submission, ())]
+    submission = item.get("submission") if isinstance(item, Mapping) else None
+    return [*map(Check.of, (problem.get("expectations") or {}).get(submission, ()))]
 
 
 # ---- the time limit of a package that names none
@@ -423,19 +411,17 @@ def measured_time_limit(
     options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
     items, _, _ = read_items(problem.get("solutions"))
     left_out = rule.get("left_out", ())  # by the package's submissions.yaml
-    timings: list[_Timing] = []
-    for item in items:
-        if not isinstance(item, Mapping) or item.get("submission") not in left_out:
-            timings += _timings(item, problem, options, context)
+    counted = (item for item in items if not isinstance(item, Mapping) or item.get("submission") not in left_out)
+    timings = [timing for item in counted for timing in _timings(item, problem, options, context)]
     if not timings:
         return MeasuredLimit(TIME_LIMIT_S, TIME_LIMIT_S, time.monotonic())
 
     def limit() -> MeasuredLimit:
-        longest = (max(t.most_s for t in timings), max(t.least_s for t in timings))
+        longest = max(t.most_s for t in timings), max(t.least_s for t in timings)
         time_s, sure_s = (rounded_s(each_s * rule["multiplier"], rule["resolution"]) for each_s in longest)
         return MeasuredLimit(time_s, sure_s, time.monotonic())
 
-    for timing in sorted(timings, key=lambda t: t.most_s, reverse=True):
+    for timing in sorted(timings, key=lambda t: -t.most_s):
         if not limit().is_open or not _time_alone(timing, problem, options, context):
             break
     return limit()

@@ -9,6 +9,7 @@ waits, and earlier attempts are known after a restart.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,15 +162,13 @@ class SandboxFusion:
             "read_timeout_s": read_timeout_s,
         }
         self._factors = dict(time_factor or {})
-        _check_numbers({**self._numbers, **{f"time_factor[{name!r}]": n for name, n in self._factors.items()}})
-        if max_in_flight < 1:
-            raise InputError(f"SandboxFusion: max_in_flight={max_in_flight}; give 1 or more.")
-        if keep_output_bytes is not None and keep_output_bytes < 0:
-            raise InputError(
-                f"SandboxFusion: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
-            )
-        _check_choice("api", api, APIS)
-        _check_choice("comparison", comparison, COMPARISONS)
+        numbers = {**self._numbers, **{f"time_factor[{name!r}]": n for name, n in self._factors.items()}}
+        _check(lambda n: n is None or 0 < n < math.inf, "a number above 0, or None", numbers)
+        _check(lambda n: n >= 1, "1 or more", {"max_in_flight": max_in_flight})
+        kept = {"keep_output_bytes": keep_output_bytes}
+        _check(lambda n: n is None or n >= 0, "a number of bytes, or None to keep all", kept)
+        for choices, chosen in ((APIS, {"api": api}), (COMPARISONS, {"comparison": comparison})):
+            _check(choices.__contains__, f"one of {', '.join(map(repr, choices))}", chosen)
         if comparison == "server" and (api == "run_code" or checker is not None):
             raise InputError('SandboxFusion: comparison="server" goes with api="submit" and without a checker.')
         self._max_in_flight, self._all_tests, self._keep_output_bytes = max_in_flight, all_tests, keep_output_bytes
@@ -346,15 +345,11 @@ class SandboxFusion:
         return Policy(self._api, rules, self._numbers["max_time_limit_s"], self._max_compile_limit_s)
 
 
-def _check_numbers(numbers: Mapping[str, float | None]) -> None:
-    for name, value in numbers.items():
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"SandboxFusion: {name}={value!r}; give a number above 0, or None.")
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"SandboxFusion: {name}={value!r}; give one of {', '.join(map(repr, choices))}.")
+def _check(is_valid: Callable[[Any], bool], what: str, values: Mapping[str, object]) -> None:
+    """Raise InputError if one of these settings isn't what it must be."""
+    for name, value in values.items():
+        if not is_valid(value):
+            raise InputError(f"SandboxFusion: {name}={value!r}; give {what}.")
 
 
 def _key(task: Task) -> tuple[str, str, int]:

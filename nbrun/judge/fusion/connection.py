@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from nbrun.errors import InputError, JudgeError
 
 _PORTS = {"http": 80, "https": 443}
-_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+: [\t\x20-\x7e\xa0-\xff]*")
+_HEADER = re.compile(r"[A-Za-z0-9_!#$%&'*+.^`|~-]+: [\t\x20-\x7e\xa0-\xff]*")
 #: Paths of the service itself, which don't belong to an endpoint's address.
 _SERVICE_PATHS = ("/submit", "/run_code", "/v1/ping")
 #: A longer response is refused, since a broken server may send endlessly.
@@ -145,7 +145,7 @@ def read_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     read = dict(headers or {})
     for name, value in read.items():
         is_text = isinstance(name, str) and isinstance(value, str)
-        if not is_text or not name.isascii() or not _HEADER.fullmatch(f"{name}: {value}"):
+        if not is_text or not _HEADER.fullmatch(f"{name}: {value}"):
             raise InputError(f"SandboxFusion: headers holds {name!r}, which can't be sent; give one line of text each.")
     return read
 

@@ -20,6 +20,7 @@ be entered, so nothing here recurses, follows a link, or builds a long path.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 
@@ -44,14 +45,12 @@ def folder_bytes(path: str) -> float:
                     total += _bytes(entry)
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append((entry.path, depth + 1))
-                    if count > _FILES_COUNTED:
-                        return float("inf")
+                    if count > _FILES_COUNTED or depth > _DEPTH_COUNTED:
+                        return math.inf
         except FileNotFoundError:
             continue  # it is gone again
         except OSError:
-            return float("inf")
-        if depth > _DEPTH_COUNTED:
-            return float("inf")
+            return math.inf
     return total
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import resource
 import select
@@ -42,20 +43,23 @@ def run_monitor(line: socket.socket, supervisor: int) -> None:
     """
     wake = wake_on_child()
     processes.become_subreaper()
-    number, stays = 0, True
     builder = BoxBuilder()
-    while stays and _is_asked(line, wake, supervisor):
+    for number in range(PROGRAMS_AT_MOST):
+        if not _is_asked(line, wake, supervisor):
+            return
         request, fds = _read_request(line)
         monitor = Monitor(request, line, wake, fds, builder, number)
         report = monitor.run()
-        number += 1
-        is_clean = report["failure"] is None and report["cause"] is None and monitor.box.has_left_nothing()
-        stays = request["stays"] and is_clean and time.process_time() < _OWN_CPU_S and number < PROGRAMS_AT_MOST
+        is_clean = (report["failure"], report["cause"]) == (None, None) and monitor.box.has_left_nothing()
+        may_stay = time.process_time() < _OWN_CPU_S and number + 1 < PROGRAMS_AT_MOST
+        report["stays"] = request["stays"] and is_clean and may_stay
         try:
-            line.sendall(json.dumps(report | {"stays": stays}).encode() + b"\n")
+            line.sendall(json.dumps(report).encode() + b"\n")
         except OSError:
             return  # the kernel has closed the connection
         monitor.box.close()
+        if not report["stays"]:
+            return
 
 
 def _is_asked(line: socket.socket, wake: int, supervisor: int) -> bool:
@@ -122,14 +126,15 @@ class Monitor:
         is_unheard = False
         failure = self._spawn()
         ended = time.monotonic()
-        if failure is None:
+        if failure is not None:
+            self._release()
+        else:
             if self.request["more"]:
                 self.box.order_next(self._launch)
             self._watch()
             is_unheard = self._is_unheard()
             ended = time.monotonic()
-        self._release()
-        if failure is None:
+            self._release()
             self._kill_all()
             failure = self._failure_of_box()
             if self.box.end is not None:
@@ -360,12 +365,12 @@ def _head(path: str) -> str:
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:
-    top, infinity = resource.getrlimit(which)[1], resource.RLIM_INFINITY
+    def size(value: int) -> float:
+        return math.inf if value == resource.RLIM_INFINITY else value
 
-    def within(value: int) -> int:
-        return value if top == infinity else top if value == infinity else min(value, top)
-
-    resource.setrlimit(which, (within(soft), within(soft if hard is None else hard)))
+    top = resource.getrlimit(which)[1]
+    wanted = (soft, soft if hard is None else hard)
+    resource.setrlimit(which, tuple(min(value, top, key=size) for value in wanted))  # type: ignore[arg-type]  # two
 
 
 # ---- the supervisor itself
