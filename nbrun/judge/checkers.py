@@ -302,6 +302,8 @@ def _bad_flags(what: str) -> JudgeError:
     return JudgeError(f"flags of the output comparison: {what}.", retriable=False)
 
 
+# ---- checkers that are programs
+
 _NOTE_BYTES = 2000
 _TESTLIB = (0, 1, 2, 4, 8)
 #: What testlib writes to stderr where it gives points: a share in hundredths (`_pc`), or the points (`quitp`).

@@ -120,11 +120,18 @@ def next_attempt(
             return Next("no sign of work: tried elsewhere", limit, alone=True, avoid=tuple(been))
     if min(a.load for a in tried) > 1:  # T3
         return Next("its time was up beside other programs: tried alone", limit, alone=True)
+    return _with_more_time(attempts, limit, max_time_limit_s or limit)
+
+
+def _with_more_time(attempts: Sequence[Attempt], limit: float, most_s: float) -> Next | None:
+    """Return an attempt with a raised limit (T4); None if that isn't allowed, or wouldn't be higher than all so far."""
+    last = attempts[-1]
     if last.written != Written.BEGINNING or not 0 < last.share < 1:
         return None
-    raised = round(min(limit * min(1 / last.share, MOST_RAISED), max_time_limit_s or limit), 3)
-    is_new = raised > max(a.time_limit_s or 0.0 for a in attempts)  # T5
-    return Next("what it had written was right: tried with more time", raised, alone=True) if is_new else None  # T4
+    raised = round(min(limit * min(1 / last.share, MOST_RAISED), most_s), 3)
+    if raised <= max(a.time_limit_s or 0.0 for a in attempts):  # T5
+        return None
+    return Next("what it had written was right: tried with more time", raised, alone=True)
 
 
 def next_compile(attempts: Sequence[Attempt], max_compile_limit_s: float) -> Next | None:

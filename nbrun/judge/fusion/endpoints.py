@@ -450,6 +450,8 @@ class Pool:
             waiter.woken.set()
 
 
+# ---- sending requests
+
 #: After this many endpoints have failed a request, it isn't sent to another one.
 MAX_FAILURES = 6
 #: If living endpoints have lost a task's request in this many calls, the task itself is considered the cause.

@@ -220,6 +220,8 @@ def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") 
             )
 
 
+# ---- answers
+
 #: The server truncates output beyond this length, or stalls until the time limit.
 LONG_OUTPUT_BYTES = 131_072
 #: The beginning of what Python reports if it can't start: no line of the program has run then.

@@ -26,8 +26,6 @@ import stat
 
 #: A wall limit is stretched by what the program waited for a CPU, but never beyond this many times itself.
 STARVED = 10
-
-
 _FILES_COUNTED = 10_000  # in a working folder; one that holds more has exceeded its limit
 _DEPTH_COUNTED = 64
 
