@@ -281,7 +281,7 @@ class _Package:
     def _validators(self) -> Iterator[Path]:
         """Yield the programs that validate output, each of which is a file or a folder."""
         for place in (self.folder / "output_validator", self.folder / "output_validators"):
-            inside = sorted(place.glob("[!._]*"))
+            inside = _inside(place, lambda path: not path.name.startswith((".", "_")))
             if inside and (place.name == "output_validator" or not _are_programs(inside)):
                 yield place  # its files are one program
             else:
@@ -602,8 +602,8 @@ def _fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
 # ---- files
 
 
-def _inside(folder: Path) -> list[Path]:
-    return sorted(filter(_counts, folder.glob("*")))
+def _inside(folder: Path, are_meant: Callable[[Path], bool] | None = None) -> list[Path]:
+    return sorted(filter(are_meant or _counts, folder.iterdir())) if folder.is_dir() else []
 
 
 def _files_in(folder: Path, are_meant: Callable[[Path], bool] = Path.is_file) -> dict[str, Path]:

@@ -310,7 +310,8 @@ class Supervisor:
                 os.close(fds.pop(0))
             ours.sendall(text[sent:])
             with ours.makefile("rb") as lines:
-                report = json.loads(lines.readline() or b"{}")
+                line = lines.readline()
+            report = json.loads(line) if line.endswith(b"\n") else {}
         except OSError as e:
             token.check()
             raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
