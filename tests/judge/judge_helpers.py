@@ -53,7 +53,7 @@ def processes_of(root: Path | str) -> list[int]:
 
 def is_isolated(sandbox: LocalSandbox) -> bool:
     """Return whether the sandbox puts programs into boxes."""
-    return bool(sandbox._isolation.is_on)
+    return bool(sandbox._toolchain and sandbox._toolchain.isolation.is_on)
 
 
 def has_own_boxes(sandbox: LocalSandbox) -> bool:
@@ -62,18 +62,19 @@ def has_own_boxes(sandbox: LocalSandbox) -> bool:
     Boxes that show a folder in /tmp, such as a virtual environment there, are bubblewrap's.
     """
     mounts = Mounts(work=Path("/"), readable=readable(DEFAULT_LANGUAGES["PYTHON3"].tool))
-    return bool(is_isolated(sandbox) and sandbox._isolation.box(mounts)["kind"] == "namespaces")
+    toolchain = sandbox._toolchain
+    return bool(toolchain and toolchain.isolation.is_on and toolchain.isolation.box(mounts)["kind"] == "namespaces")
 
 
 def is_up(sandbox: LocalSandbox) -> bool:
     """Return whether the sandbox has its supervisor process and its folder: from the first solution to close()."""
-    return sandbox._supervisor is not None
+    return sandbox._toolchain is not None
 
 
 def root_of(sandbox: LocalSandbox) -> Path:
     """Return the temporary folder of a sandbox that is up."""
-    assert sandbox._supervisor is not None
-    return sandbox._supervisor.root
+    assert sandbox._toolchain is not None
+    return sandbox._toolchain.supervisor.root
 
 
 def running(sandbox: LocalSandbox) -> list[int]:

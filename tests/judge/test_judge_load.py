@@ -56,7 +56,7 @@ def beside_another(sandbox: LocalSandbox, runs: Path, source: str) -> Any:
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(sandbox, task("PYTHON3", beside, ONE))
-        until(lambda: limiter_of(sandbox).idle == 1)
+        until(lambda: limiter_of(sandbox).free_for(None) == 1)
         result = sandbox(task("PYTHON3", source, ONE))
         assert other.result()["verdict"] == "Accepted"
     return result
@@ -198,7 +198,7 @@ def test_what_ran_ahead_of_a_failing_test_is_not_in_the_result(plain: LocalSandb
     result = plain(task("PYTHON3", "print(input())", problem))
     assert [t["passed"] for t in result["tests"]] == [True, True, True, False]
     assert result["tests_total"] == 6
-    assert limiter.idle == 8, "those have ended"
+    assert limiter.free_for(None) == 8, "those have ended"
 
 
 @pytest.mark.needs("g++")
