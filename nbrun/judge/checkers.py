@@ -37,8 +37,8 @@ from nbrun.errors import InputError, JudgeError, NbrunError, NotSupportedError, 
 from nbrun.judge.comparison import as_bytes, compare_tokens, have_same_tokens
 from nbrun.judge.languages import Language, lookup
 from nbrun.judge.problems.values import flags_of
+from nbrun.judge.sandbox import CancelToken, ExitStatus, Limits, cores
 from nbrun.judge.sandbox.programs import JudgeContext, launch, place, temporary_folder
-from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits, cores
 from nbrun.judge.sources import Source, read_item, source_of
 from nbrun.judge.supervisor import read_safely
 from nbrun.threads import start_thread

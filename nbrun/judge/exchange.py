@@ -35,8 +35,8 @@ from nbrun.judge.checkers import CallableChecker, Checker
 from nbrun.judge.comparison import TOLERANCE, as_bytes
 from nbrun.judge.languages import Language
 from nbrun.judge.problems.tests import PASSED
+from nbrun.judge.sandbox import ExitStatus
 from nbrun.judge.sandbox.programs import Compiled
-from nbrun.judge.sandbox.runner import ExitStatus
 from nbrun.judge.sources import Source
 from nbrun.judge.supervisor import read_safely
 from nbrun.verdicts import Verdict

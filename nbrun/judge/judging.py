@@ -26,9 +26,9 @@ from nbrun.judge.checkers import (
 from nbrun.judge.comparison import as_bytes
 from nbrun.judge.exchange import STREAMS, Exchange, Shortener, Streams, compile_record, compiler_step, run_record
 from nbrun.judge.grading import Check, Outcome, grade, unmet
+from nbrun.judge.sandbox import MARGIN, ROOM, CancelToken, ExitStatus, Limits
 from nbrun.judge.sandbox.isolation import PROGRAM
 from nbrun.judge.sandbox.programs import JudgeContext, Place, Program, RunFolders, launch, place
-from nbrun.judge.sandbox.runner import MARGIN, ROOM, CancelToken, ExitStatus, Limits
 from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
 
@@ -234,7 +234,8 @@ class Judging:
         try:
             more = number + 1 < len(self.tests)
             run, tries = self._run(test, streams, token, limits, more=more), []
-            if _is_foreign(run.ending) or (confirm and self._is_doubtful(run)):
+            is_foreign = run.ending.cause is None and run.ending.return_code in _FOREIGN
+            if is_foreign or (confirm and self._is_doubtful(run)):
                 tries.append(run.record())
                 waited_s = 0.0 if run.talk is None else run.talk.validator_s
                 roomy = replace(limits, wall_limit_s=limits.wall_limit_s + _PATIENCE * waited_s)
@@ -419,10 +420,6 @@ def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 def _exceeds_cpu(ending: ExitStatus, limits: Limits) -> bool:
     """Return whether a program took more CPU time than its limit, whichever way that was noticed."""
     return ending.cause == "cpu" or ending.cpu_s > limits.time_limit_s or ending.return_code == -signal.SIGXCPU
-
-
-def _is_foreign(ending: ExitStatus) -> bool:
-    return ending.cause is None and ending.return_code in _FOREIGN
 
 
 def _exceeded(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:

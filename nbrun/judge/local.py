@@ -26,9 +26,9 @@ from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TIME_LIMIT_S, RecentProblems, no_solutions
 from nbrun.judge.problems.shapes import TEST_SETS
+from nbrun.judge.sandbox import ROOM, CancelToken, ConcurrencyLimiter, Limits, Supervisor, is_busy
 from nbrun.judge.sandbox.isolation import MODES, TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, SelfTest, probe
 from nbrun.judge.sandbox.programs import COMPILE_LIMITS, CompileCache, JudgeContext, Toolchain, temporary_folder
-from nbrun.judge.sandbox.runner import ROOM, CancelToken, ConcurrencyLimiter, Limits, Supervisor, is_busy
 from nbrun.judge.sources import read_item, source_of
 from nbrun.model import Task
 from nbrun.samples import read_items

@@ -12,8 +12,8 @@ import pytest
 
 from nbrun.judge import LocalSandbox
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
+from nbrun.judge.sandbox import ConcurrencyLimiter
 from nbrun.judge.sandbox.isolation import Mounts, readable
-from nbrun.judge.sandbox.runner import ConcurrencyLimiter
 from nbrun.model import Task
 
 SUM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "10 20\n", "output": "30\n"}]}

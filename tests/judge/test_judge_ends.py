@@ -30,7 +30,7 @@ from judge_helpers import (
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
-from nbrun.judge.sandbox.runner import CancelToken
+from nbrun.judge.sandbox import CancelToken
 from nbrun.model import Task
 from tests.waiting import patience, until
 

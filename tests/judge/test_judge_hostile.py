@@ -18,7 +18,7 @@ from judge_helpers import SUM_CPP, SUM_PY, is_up, processes_of, root_of, task
 
 from nbrun.judge import Language, LocalSandbox
 from nbrun.judge.checkers import rules_of_flags
-from nbrun.judge.sandbox.runner import IdleMonitors
+from nbrun.judge.sandbox import IdleMonitors
 from nbrun.judge.supervisor import folder_bytes, remove_tree
 from nbrun.judge.supervisor.processes import Account, Usage
 from tests.waiting import until

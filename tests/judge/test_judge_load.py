@@ -19,7 +19,7 @@ from judge_helpers import SUM_CPP, SUM_PY, limiter_of, supervisor_of, task
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
-from nbrun.judge.sandbox.runner import ConcurrencyLimiter
+from nbrun.judge.sandbox import ConcurrencyLimiter
 from nbrun.judge.supervisor.processes import descendants, run_delay_s
 from tests.waiting import until
 
@@ -330,7 +330,7 @@ BLIND = (
 def test_without_proc_a_program_is_judged_by_its_wall_time(
     monkeypatch: pytest.MonkeyPatch, source: str, limit_s: float, verdict: str
 ) -> None:
-    monkeypatch.setattr("nbrun.judge.sandbox.runner._START", BLIND)
+    monkeypatch.setattr("nbrun.judge.sandbox._START", BLIND)
     with closing(LocalSandbox(time_limit_s=limit_s, isolation="none")) as sandbox:
         result = sandbox(task("PYTHON3", source, ONE))
     assert result["verdict"] == verdict

@@ -33,7 +33,7 @@ from typing import Any
 
 from nbrun.errors import InputError, JudgeError
 from nbrun.judge.languages import Language
-from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
+from nbrun.judge.sandbox import CancelToken, Limits, Supervisor
 from nbrun.judge.sources import source_of
 from nbrun.judge.supervisor import remove_tree
 from nbrun.verdicts import Verdict, run_of

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from nbrun.errors import JudgeError, ThreadLimitError
 from nbrun.judge.languages import Language
+from nbrun.judge.sandbox import CancelToken, ConcurrencyLimiter, ExitStatus, Limits, Supervisor
 from nbrun.judge.sandbox.isolation import PROGRAM, WORK, Isolation, Mounts, readable
-from nbrun.judge.sandbox.runner import CancelToken, ConcurrencyLimiter, ExitStatus, Limits, Supervisor
 from nbrun.judge.sources import Source
 from nbrun.judge.supervisor import read_safely, remove_tree
 from nbrun.threads import start_thread

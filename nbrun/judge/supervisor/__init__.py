@@ -1,6 +1,6 @@
 """The process that runs programs for a sandbox, under limits, and ends all of them when its kernel ends.
 
-Started by `nbrun.judge.sandbox.runner` with `python -I -S -E`, as a package of its own that imports the standard
+Started by `nbrun.judge.sandbox` with `python -I -S -E`, as a package of its own that imports the standard
 library alone. Why a process of its own: limits must be set between fork and exec, which a kernel of many threads and
 gigabytes can't do safely or fast, and no other could end the programs once the kernel was killed.
 

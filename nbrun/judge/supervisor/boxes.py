@@ -600,7 +600,8 @@ class _Init:
         _check(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
         if not self._uid:
             _check(_libc.umount2(_HOST_PROC, _DETACH), "umount2")
-        _check(_libc.ioctl(_socket(), _SET_INTERFACE_FLAGS, self._interface), "ioctl")
+        any_socket = _check(_libc.socket(_INET, _DATAGRAMS | _CLOSE_ON_EXEC, 0), "socket")  # leads to the box's network
+        _check(_libc.ioctl(any_socket, _SET_INTERFACE_FLAGS, self._interface), "ioctl")
         _check(_libc.sethostname(_HOST_NAME, len(_HOST_NAME)), "sethostname")
         most = self._request["processes"] + 1  # this process counts as one of the user's
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
@@ -672,11 +673,6 @@ def _tree(path: bytes) -> int:
     fd = _check(_libc.syscall(_OPEN_TREE, _HERE, path, _CLONE | _CLOSE_ON_EXEC), "open_tree")
     _check(_libc.syscall(_MOUNT_SETATTR, fd, b"", _EMPTY_PATH, _OF_FOLDERS, len(_OF_FOLDERS)), "mount_setattr")
     return fd
-
-
-def _socket() -> int:
-    """Return any socket: the network of a box is reached through one."""
-    return _check(_libc.socket(_INET, _DATAGRAMS | _CLOSE_ON_EXEC, 0), "socket")
 
 
 def _found(program: str, folders: str) -> str:
