@@ -711,13 +711,12 @@ def _which(name: str) -> str | None:
     while path := shutil.which(name, path=os.pathsep.join(folders)):
         folder = os.path.dirname(path)
         if os.path.basename(folder) == "shims":
-            behind = glob(os.path.join(os.path.dirname(folder), "versions", "*", "bin", name))
+            versions = os.path.join(os.path.dirname(folder), "versions")
         elif name != "rustup" and os.path.basename(os.path.realpath(path)) == "rustup":
-            home = os.environ.get("RUSTUP_HOME") or os.path.expanduser("~/.rustup")
-            behind = glob(os.path.join(home, "toolchains", "*", "bin", name))
+            versions = os.path.join(os.environ.get("RUSTUP_HOME") or os.path.expanduser("~/.rustup"), "toolchains")
         else:
             return path
-        if behind := [file for file in behind if os.access(file, os.X_OK)]:
+        if behind := [file for file in glob(f"{versions}/*/bin/{name}") if os.access(file, os.X_OK)]:
             return max(behind)
         if os.path.dirname(name):
             return None

@@ -373,6 +373,13 @@ class MeasuredLimit(NamedTuple):
     sure_s: float
     at: float
 
+    @classmethod
+    def of(cls, timings: Sequence[_Timing], rule: Mapping[str, Any]) -> MeasuredLimit:
+        """Return the limit that follows from these times by a package's rule."""
+        longest = max(t.most_s for t in timings), max(t.least_s for t in timings)
+        time_s, sure_s = (rounded_s(each_s * rule["multiplier"], rule["resolution"]) for each_s in longest)
+        return cls(time_s, sure_s, time.monotonic())
+
     @property
     def is_open(self) -> bool:
         """Whether a quiet machine might give a smaller limit."""
@@ -415,16 +422,10 @@ def measured_time_limit(
     timings = [timing for item in counted for timing in _timings(item, problem, options, context)]
     if not timings:
         return MeasuredLimit(TIME_LIMIT_S, TIME_LIMIT_S, time.monotonic())
-
-    def limit() -> MeasuredLimit:
-        longest = max(t.most_s for t in timings), max(t.least_s for t in timings)
-        time_s, sure_s = (rounded_s(each_s * rule["multiplier"], rule["resolution"]) for each_s in longest)
-        return MeasuredLimit(time_s, sure_s, time.monotonic())
-
     for timing in sorted(timings, key=lambda t: -t.most_s):
-        if not limit().is_open or not _time_alone(timing, problem, options, context):
+        if not MeasuredLimit.of(timings, rule).is_open or not _time_alone(timing, problem, options, context):
             break
-    return limit()
+    return MeasuredLimit.of(timings, rule)
 
 
 def rounded_s(time_s: float, resolution_s: float) -> float:
