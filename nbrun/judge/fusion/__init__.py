@@ -33,8 +33,6 @@ from nbrun.judge.fusion.protocol import (
     check_sendable,
     inner,
     read_program,
-    read_run,
-    read_submit,
     run_code,
     submit,
 )
@@ -453,18 +451,15 @@ class Solution:
 
     def _run(self, numbers: list[int], options: RunOptions, alone: bool, avoid: Collection[str]) -> None:
         """Send one request, for all of these tests or only the first one, and record the outcomes."""
-        read: Callable[..., list[TestOutcome]]
         if self.policy.api == "run_code" or self._is_slowed():
             numbers = numbers[:1]
         tests = [self.tests[n] for n in numbers]
         if self.policy.api == "run_code":
-            request, read = run_code(self.program, tests[0], options), read_run
+            request = run_code(self.program, tests[0], options, self.policy.rules)
         else:
             sent_options = options._replace(all_tests=options.all_tests or self._server_differs)
-            request, read = submit(self.program, tests, sent_options, self.name), read_submit
-        read = partial(read, tests=tests, rules=self.policy.rules)
-        language = self.program.language
-        reply = self.client.send(request, read, self.call, language, self.task, alone=alone, avoid=avoid)
+            request = submit(self.program, tests, sent_options, self.policy.rules, self.name)
+        reply = self.client.send(request, self.call, self.task, alone=alone, avoid=avoid)
         self.load, self.endpoint = max(self.load, reply.load), reply.endpoint + request.path
         for number, outcome in zip(numbers, reply.outcomes, strict=False):
             self.tried[number] = _Tried(outcome, reply, options)

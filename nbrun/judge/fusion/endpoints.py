@@ -22,8 +22,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn, TypedDict
 
 from nbrun.errors import JudgeError, JudgeUnavailableError
@@ -45,7 +44,6 @@ from nbrun.judge.fusion.protocol import (
     Request,
     RunOptions,
     TestOutcome,
-    read_run,
     run_code,
 )
 from nbrun.tuning import TUNING
@@ -467,9 +465,6 @@ _MOST_SHOWN = 3
 _TRIALS = {"python": "pass", "bash": "true", "lua": "", "perl": "1;", "ruby": "", "php": "<?php\n", "nodejs": ";"}
 _EMPTY_TEST = {"input": "", "output": ""}
 
-#: Turns the body of an answer into the outcomes of tests.
-Reader = Callable[[bytes], list[TestOutcome]]
-
 
 class NoOtherEndpoint(Exception):
     """All endpoints in use are among those to avoid."""
@@ -518,15 +513,7 @@ class Client:
         self._lost: dict[object, int] = {}  # task -> the number of its calls that were lost
 
     def send(
-        self,
-        request: Request,
-        read: Reader,
-        call: Call,
-        language: str,
-        task: object,
-        *,
-        alone: bool = False,
-        avoid: Collection[str] = (),
+        self, request: Request, call: Call, task: object, *, alone: bool = False, avoid: Collection[str] = ()
     ) -> Reply:
         """Return the first proper answer to a request.
 
@@ -544,12 +531,12 @@ class Client:
         while True:
             try:
                 tried = {*avoid, *(f.endpoint for f in failures)}
-                lease = self.pool.acquire(call, request.weight, language, alone=alone, avoid=tried)
+                lease = self.pool.acquire(call, request.weight, request.language, alone=alone, avoid=tried)
             except NoEndpoint:
-                self._raise_no_endpoint(failures, bool(avoid), language, task)
+                self._raise_no_endpoint(failures, bool(avoid), request.language, task)
             try:
                 is_doubtful = any(f.kind in (Unreachable, RequestLost) for f in failures)
-                outcomes = self._try(lease, request, read, call, language, is_doubtful)
+                outcomes = self._try(lease, request, call, is_doubtful)
             except (Unreachable, RequestLost, EndpointFault, MissingRuntime) as e:
                 # A lost request counts against the request only if the endpoint is still alive.
                 is_gone = isinstance(e, RequestLost) and not self._is_alive(lease.endpoint, call)
@@ -563,9 +550,7 @@ class Client:
                 self._lost.pop(task, None)
             return Reply(outcomes, lease.endpoint.name, lease.load)
 
-    def _try(
-        self, lease: Lease, request: Request, read: Reader, call: Call, language: str, is_doubtful: bool
-    ) -> list[TestOutcome]:
+    def _try(self, lease: Lease, request: Request, call: Call, is_doubtful: bool) -> list[TestOutcome]:
         """Send a request to the endpoint of a lease, and end the lease. If `is_doubtful`, ping the endpoint first."""
         pool, connection = self.pool, self.pool.connection(lease)
         began = time.monotonic()
@@ -573,12 +558,12 @@ class Client:
             if (lease.is_probe or is_doubtful) and not pool.was_alive(lease.endpoint, _ALIVE_S):
                 self._ping(connection, call)
                 began = time.monotonic()
-            outcomes = self._outcomes(connection, request, read, call, language)
+            outcomes = self._outcomes(connection, request, call)
         except (Unreachable, RequestLost, EndpointFault) as e:
             pool.fail(lease, str(e), is_unreachable=not isinstance(e, EndpointFault))
             raise
         except MissingRuntime as e:
-            pool.release(lease, is_alive=True, note=str(e), missing_runtime=language)
+            pool.release(lease, is_alive=True, note=str(e), missing_runtime=request.language)
             raise
         except TooManyOpenFiles as e:
             pool.release(lease)
@@ -591,20 +576,18 @@ class Client:
         pool.succeed(lease, time.monotonic() - began)
         return outcomes
 
-    def _outcomes(
-        self, connection: Connection, request: Request, read: Reader, call: Call, language: str
-    ) -> list[TestOutcome]:
+    def _outcomes(self, connection: Connection, request: Request, call: Call) -> list[TestOutcome]:
         """Return an endpoint's outcomes of the tests.
 
         A program may print "command not found" itself. To distinguish that from a missing runtime, the endpoint then
         runs a known program.
         """
-        outcomes = self._exchange(connection, request, read, call)
+        outcomes = self._exchange(connection, request, call)
         for missing in (o for o in outcomes if o.fault is Fault.NO_RUNTIME):
             has_run = missing.record["exec_info"].get("run_result") is not None
-            if not (has_run and self._runs(connection, language, call)):
-                raise MissingRuntime(f"it can't run {language}: {missing.detail}")
-            again = self._exchange(connection, request, read, call)  # the runtime may have been missing for a moment
+            if not (has_run and self._runs(connection, request.language, call)):
+                raise MissingRuntime(f"it can't run {request.language}: {missing.detail}")
+            again = self._exchange(connection, request, call)  # the runtime may have been missing for a moment
             for outcome in again:
                 outcome.blame_program()
             return again
@@ -615,16 +598,16 @@ class Client:
         code = _TRIALS.get(language)
         if code is None:
             return False
-        program = Program(language, language, code)
-        request = run_code(program, _EMPTY_TEST, RunOptions(10.0, 10.0, None, False))
-        read = partial(read_run, tests=[_EMPTY_TEST], rules=JudgingRules(DEFAULT, True, 0))
-        tried = self._exchange(connection, request, read, call)
+        program, rules = Program(language, language, code), JudgingRules(DEFAULT, True, 0)
+        tried = self._exchange(
+            connection, run_code(program, _EMPTY_TEST, RunOptions(10.0, 10.0, None, False), rules), call
+        )
         return any(o.fault is None and o.verdict in (Verdict.ACCEPTED, Verdict.WRONG_ANSWER) for o in tried)
 
-    def _exchange(self, connection: Connection, request: Request, read: Reader, call: Call) -> list[TestOutcome]:
+    def _exchange(self, connection: Connection, request: Request, call: Call) -> list[TestOutcome]:
         timeout_s = self._read_timeout_s or request.timeout_s
         response = connection.send("POST", request.path, request.body, self._headers, timeout_s, call)
-        return _interpret(response, request.path, read)
+        return _interpret(response, request)
 
     def _raise_no_endpoint(self, failures: Sequence[_Failure], is_picky: bool, language: str, task: object) -> NoReturn:
         """Raise the error that fits the failures so far; called when no endpoint is left."""
@@ -703,7 +686,7 @@ class Client:
         return True
 
 
-def _interpret(response: Response, path: str, read: Reader) -> list[TestOutcome]:
+def _interpret(response: Response, request: Request) -> list[TestOutcome]:
     """Return the outcomes in a response.
 
     Raises:
@@ -712,15 +695,16 @@ def _interpret(response: Response, path: str, read: Reader) -> list[TestOutcome]
     """
     if response.status in _REQUEST_IS_WRONG:
         raise JudgeError(
-            f"the server refuses the request ({response.status} to {path}): {_detail(response.body)}", retriable=False
+            f"the server refuses the request ({response.status} to {request.path}): {_detail(response.body)}",
+            retriable=False,
         )
     if response.status != 200:
         hint = "" if response.status in _SERVER_FAILED else "; is a SandboxFusion server there?"
-        raise EndpointFault(f"it answers {path} with {response.status} ({_detail(response.body)}){hint}")
+        raise EndpointFault(f"it answers {request.path} with {response.status} ({_detail(response.body)}){hint}")
     try:
-        outcomes = read(response.body)
+        outcomes = request.read(response.body)
     except InvalidAnswer as e:
-        raise EndpointFault(f"it answers {path}, but {e}; is a SandboxFusion server there?") from None
+        raise EndpointFault(f"it answers {request.path}, but {e}; is a SandboxFusion server there?") from None
     for outcome in outcomes:
         if outcome.fault is Fault.SERVER_FAILED:
             raise EndpointFault(f"it failed: {outcome.detail}")

@@ -18,9 +18,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -64,12 +65,16 @@ class Request(NamedTuple):
     Attributes:
         weight: the number of programs that it runs at once.
         timeout_s: how long its answer may take.
+        language: the server's name of the program's language.
+        read: turns the body of an answer into the outcomes of tests.
     """
 
     path: str
     body: bytes
     weight: int
     timeout_s: float
+    language: str
+    read: Callable[[bytes], list[TestOutcome]]
 
 
 class RunOptions(NamedTuple):
@@ -137,7 +142,9 @@ def _lookup(asked: object, languages: Mapping[str, str]) -> tuple[str, str]:
     raise unknown_language(asked, "SandboxFusion", languages, how)
 
 
-def submit(program: Program, tests: Sequence[Mapping[str, object]], options: RunOptions, name: str) -> Request:
+def submit(
+    program: Program, tests: Sequence[Mapping[str, object]], options: RunOptions, rules: JudgingRules, name: str
+) -> Request:
     """Return the request to `/submit` with these tests."""
     config: dict[str, object] = {
         "dataset_type": "CommonOJDataset",
@@ -156,10 +163,11 @@ def submit(program: Program, tests: Sequence[Mapping[str, object]], options: Run
     body = {"dataset": "nbrun", "id": name, "completion": completion, "config": config}
     weight = min(MAX_PARALLEL, len(tests))
     rounds = math.ceil(len(tests) / MAX_PARALLEL)
-    return Request("/submit", _dumped(body), weight, _bound_s(program, options, rounds))
+    read = partial(read_submit, tests=tests, rules=rules)
+    return Request("/submit", _dumped(body), weight, _bound_s(program, options, rounds), program.language, read)
 
 
-def run_code(program: Program, test: Mapping[str, object], options: RunOptions) -> Request:
+def run_code(program: Program, test: Mapping[str, object], options: RunOptions, rules: JudgingRules) -> Request:
     """Return the request to `/run_code` with one test."""
     body: dict[str, object] = {
         "code": program.code,
@@ -170,7 +178,8 @@ def run_code(program: Program, test: Mapping[str, object], options: RunOptions) 
     }
     if options.memory_limit_mb is not None:
         body["memory_limit_MB"] = math.ceil(options.memory_limit_mb)
-    return Request("/run_code", _dumped(body), 1, _bound_s(program, options, 1))
+    read = partial(read_run, tests=[test], rules=rules)
+    return Request("/run_code", _dumped(body), 1, _bound_s(program, options, 1), program.language, read)
 
 
 def _dumped(body: Mapping[str, object]) -> bytes:
