@@ -625,9 +625,8 @@ def _read_sources(names: Mapping[str, Path], language: str) -> tuple[dict[str, s
     if not others:
         return contents, ""
     text = {name: file.read_bytes().decode("latin-1") for name, file in names.items()}
-    if language in _BYTE_LANGUAGES or (language == "PYTHON3" and any(map(_CODING.search, text.values()))):
-        return text, "latin-1"
-    return contents | others, ""
+    is_declared = language == "PYTHON3" and any(map(_CODING.search, text.values()))
+    return (text, "latin-1") if is_declared or language in _BYTE_LANGUAGES else (contents | others, "")
 
 
 def _read_text(path: Path) -> Any:

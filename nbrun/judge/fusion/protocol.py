@@ -252,6 +252,7 @@ _STOP_SIGNALS = (1, 2, 3, 15)
 ENDED_FROM_OUTSIDE = frozenset(status for number in _STOP_SIGNALS for status in (-number, 128 + number))
 _STATUSES = ("Success", "Failed", "SandboxError")
 _STEP_STATUSES = ("Finished", "Error", *map(str, verdicts.REJECTED))
+_STEP_TYPES = {"return_code": (int, type(None)), "stdout": (str, type(None)), "stderr": (str, type(None))}
 _SHOWN = 300
 
 
@@ -413,15 +414,12 @@ def _step(run: Mapping[str, Any], name: str) -> _Step:
     step = run.get(name)
     if step is None:
         return _Step()
-    match step:
-        case {"status": str(status)} if status in _STEP_STATUSES:
-            code, stdout, stderr = step.get("return_code"), step.get("stdout"), step.get("stderr")
-        case _:
-            raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
-    are_typed = isinstance(code, int | None) and isinstance(stdout, str | None) and isinstance(stderr, str | None)
-    if not are_typed or isinstance(code, bool) or (status == "Finished" and stdout is None):
+    if not isinstance(step, Mapping) or step.get("status") not in _STEP_STATUSES:
+        raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
+    are_typed = all(type(step.get(key)) in kinds for key, kinds in _STEP_TYPES.items())  # True is no return code
+    if not are_typed or (step["status"] == "Finished" and step.get("stdout") is None):
         raise InvalidAnswer(f"its {name} is not whole: {_shown(json.dumps(step))}")
-    return _Step(status, code, stdout or "", stderr or "")
+    return _Step(step["status"], step.get("return_code"), step.get("stdout") or "", step.get("stderr") or "")
 
 
 def _fault(run: Mapping[str, object], compiled: _Step, ran: _Step) -> tuple[Fault, str] | None:
