@@ -297,10 +297,10 @@ class LocalSandbox:
         """Return what builds and runs programs; start a supervisor if there is none or it died."""
         with self._starting:
             with self._lock:
-                old, self._toolchain = self._toolchain, None
+                old = self._toolchain
                 if old is not None and old.supervisor.is_alive:
-                    self._toolchain = old
                     return old
+                self._toolchain = None
             if old is not None:
                 old.supervisor.close()
             supervisor = Supervisor()
