@@ -167,6 +167,18 @@ def test_a_custom_verdict_counts_by_its_flag_everywhere(tmp_path: Path) -> None:
         check(run)
 
 
+@pytest.mark.parametrize("group", ["solution", "incorrect_solution"])
+def test_results_that_are_saved_together_are_expected_by_their_group(group: str, tmp_path: Path) -> None:
+    """Also those of samples that are written whole, in this run and as a later one counts them."""
+    samples = [{"id": name, f"{group}s": list(range(60))} for name in "ab"]
+    for _ in range(2):
+        run = nbrun.start(samples, lambda task: {"accepted": task.item < 20}, tmp_path, workers=1, view=None)
+        progress = run.wait(60)
+        assert progress.unexpected == (80 if group == "solution" else 40)
+        rates = (progress.tally.tpr, progress.tally.tnr)
+        assert rates == ((20 / 60, None) if group == "solution" else (None, 40 / 60))
+
+
 @pytest.mark.parametrize("status", [[], {}, 3, ["TimeLimitExceeded"], {"a": 1}])
 def test_an_unknown_status_is_an_error_of_the_judge(status: object) -> None:
     tests = [{"passed": False, "exec_info": {"status": "Success", "run_result": {"status": status}}}]
