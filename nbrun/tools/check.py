@@ -232,7 +232,10 @@ def _check_sample(report: Report, now: Snapshot, sample_id: str) -> None:
     for problem in problems:
         if kind := _kind_of_entries(problem, info, now.path):
             what = counted(problem.entries, "result") if problem.entries else "Its results"
-            report.add(problem.path, kind, problem.what, f"{what} can't be read. {AGAIN}", sample_id)
+            again = (
+                AGAIN if kind != "archived" else f"A run makes them again when it is started with redo=[{sample_id!r}]."
+            )
+            report.add(problem.path, kind, problem.what, f"{what} can't be read. {again}", sample_id)
 
 
 def _kind_of_entries(problem: Problem, info: FileInfo | None, folder: Path) -> str:

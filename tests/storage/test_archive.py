@@ -328,11 +328,28 @@ def test_damage_costs_its_sample_alone(full):
     report = check(full)
     assert [(f.kind, f.sample_id) for f in report.findings] == [("archived", "p3")]
     assert not report.is_ok
+    assert "redo=['p3']" in str(report), "its archive's index says that it is finished"
     ran = []
     run(grown_by_one(), full, judging(ran))
     assert {s for s, _ in ran} == {"p3"}
     assert set(load(full).sample_id) == set(rows.sample_id)
     assert unpack_archives(full).problems == []  # its file counts now
+
+
+def test_a_sample_that_is_damaged_in_its_archive_is_made_again_as_its_finding_says(full):
+    archive_finished(full)
+    rows = load(full)
+    file = full / "archive-0001.zip"
+    with zipfile.ZipFile(file) as z:
+        at = z.getinfo("p3.json").header_offset
+    data = bytearray(file.read_bytes())
+    data[at + 60] ^= 0xFF
+    file.write_bytes(data)
+    ran = []
+    run([*SAMPLES, UNFINISHED], full, judging(ran), redo=["p3"])
+    assert {s for s, _ in ran} == {"p3", "q"}
+    assert len(load(full)) == len(rows)
+    assert check(full).is_ok
 
 
 def grown_by_one():
