@@ -166,7 +166,10 @@ def _submit_to_dask(executor: Any, fn: Callable[..., Any], *arguments: object) -
 
     The future of Dask's own executor stays pending for ever if the worker that has finished a call is lost before the
     result is fetched: its coroutine expects no exception there (distributed 2026.8, `cfexecutor._cascade_future`).
+    An executor that is made in another way is asked itself.
     """
+    if not all(hasattr(executor, name) for name in ("_client", "_futures", "_kwargs", "_shutdown")):
+        return _submit(executor, fn, *arguments)
     if executor._shutdown:
         raise RuntimeError("cannot schedule new futures after shutdown")
     client, made = executor._client, Future[Any]()
