@@ -188,7 +188,7 @@ def _submit_to_dask(executor: Any, fn: Callable[..., Any], *arguments: object) -
                     made.set_exception(e)
 
     client.loop.add_callback(fetch)
-    made.add_done_callback(lambda made: call.cancel() if made.cancelled() else None)
+    made.add_done_callback(lambda made: call.cancel() if made.cancelled() and not call.done() else None)
     return made
 
 
