@@ -76,9 +76,22 @@ def encode(value: object, where: str = "result") -> tuple[bytes, bool]:
         data = orjson.dumps(value, _refuse, _OPTIONS)
     except (TypeError, ValueError, _SlowWay, RecursionError):
         return _encode_slowly(value, where)
-    if b"null" in data:  # a None, or a NaN that orjson turned into one
+    if b"null" in data or b"\n" in data or _holds_fragment(value):  # a None, or a NaN that orjson turned into one
         return _encode_slowly(value, where)
     return data, False
+
+
+def _holds_fragment(value: object) -> bool:
+    """Return whether orjson has written text that it doesn't look at: as the value, or two mappings deep in it.
+
+    Such text may be no JSON. Where it is deeper, it is noticed by its line breaks only.
+    """
+    parts = [value]
+    for _ in range(3):
+        if orjson.Fragment in map(type, parts):
+            return True
+        parts = [inner for part in parts if type(part) is dict for inner in part.values()]
+    return False
 
 
 def encode_quickly(value: Mapping[str, object], doubtful: Iterable[Any]) -> bytes | None:
@@ -98,7 +111,7 @@ def encode_quickly(value: Mapping[str, object], doubtful: Iterable[Any]) -> byte
         kind = type(part)
         if kind is str or kind is int or (kind is float and part - part == 0.0) or kind is bool:
             continue
-        return None if b"null" in data else data
+        return None if b"null" in data or orjson.Fragment in map(type, doubtful) or b"\n" in data else data
     return data
 
 
@@ -368,6 +381,8 @@ def _plain(value: Any, where: str, lost: list[str], depth: int) -> object:
             return _plain_object(value, where, lost, depth)
         if isinstance(value, (list, tuple, range, collections.deque)):
             return [_plain(v, f"{where}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
+        if kind is orjson.Fragment:
+            return _plain(decode(load(orjson.dumps(value))), where, lost, depth - 1)
         return _plain(_special(value, where), where, lost, depth - 1)
     except (UnstorableError, MemoryError):
         raise

@@ -437,3 +437,30 @@ def test_json_that_is_nested_deeper_than_functions_may_be_is_read_without_lone_s
     for _ in range(5000):
         (found,) = found
     assert found == {"cut \ufffd": ["cut \ufffd"]}
+
+
+@pytest.mark.parametrize("place", [lambda part: {"n": 1, "part": part}, lambda part: {"n": [1], "part": part, "x": {}}])
+def test_json_that_is_given_as_text_is_saved_as_what_it_says(tmp_path, place):
+    """orjson writes its fragments unread: with their line breaks, and whether they are JSON or not."""
+    texts = {"lines": b'{"a":\n [1, null]\n}', "line": '{"a":[1,null]}', "cut": b'{"a":[1', "bytes": b'"\xff"'}
+    samples = [{"id": name, "items": ["x"]} for name in texts]
+    run = nbrun.start(
+        samples,
+        lambda task: place(orjson.Fragment(texts[task.sample_id])),
+        tmp_path,
+        groups=["item"],
+        view=None,
+        retry=None,
+    )
+    run.wait(60)
+    df = nbrun.load_results(tmp_path).set_index("sample_id")
+    assert dict(df["status"]) == {"lines": "done", "line": "done", "cut": "error", "bytes": "error"}
+    assert list(df["part"][["lines", "line"]]) == [{"a": [1, None]}] * 2
+    assert df["error"][["cut", "bytes"]].str.contains(r"part'\] is a orjson\.Fragment").all()
+    assert nbrun.check(tmp_path).is_ok
+
+
+def test_lines_of_json_deep_in_a_result_are_saved_as_what_they_say(tmp_path):
+    given = {"answers": [{"raw": orjson.Fragment(b'{\n"a": 1\n}')}]}
+    nbrun.start(["x"], lambda task: given, tmp_path, view=None).wait(60)
+    assert nbrun.load_results(tmp_path)["answers"][0] == [{"raw": {"a": 1}}]
