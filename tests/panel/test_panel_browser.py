@@ -237,9 +237,10 @@ def test_a_sample_is_opened_and_shows_its_tasks_and_of_a_task_what_is_saved(lab:
     panel.get_by_text("40 errors of 2 kinds").click()
     panel.locator(".nbrun-errors").get_by_text("JudgeError").click()
     panel.get_by_text("Endpoints: 11 ok, 1 resting").click()
-    assert "500 Internal Server Error" in panel.get_by_role("grid", name="Endpoints of the judge").inner_text()
+    endpoints = panel.get_by_role("grid", name="Endpoints of the judge")
+    endpoints.get_by_text("500 Internal Server Error").first.wait_for()
     panel.get_by_text("Log: 1 line").click()
-    assert "endpoint 2 rests for 60 s" in panel.get_by_label("Log").inner_text()
+    panel.get_by_label("Log").get_by_text("endpoint 2 rests for 60 s").wait_for()
     assert "endpoint 2 rests" not in book.outputs(0).split("Log: 1 line")[0], "it is not printed into the cell"
     panel.locator(".nbrun-errors").scroll_into_view_if_needed()
     picture(book, "errors_endpoints_log")
