@@ -24,8 +24,8 @@ from IPython.display import display, publish_display_data
 from nbrun.entry_view import EntryView, FailingTest, as_text, measured, view_entry
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Progress, RunControls, TaskSummary
-from nbrun.panel import mime_bundle
 from nbrun.panel.actions import ACTIONS, ViewMessage, actions_script
+from nbrun.panel.static import mime_bundle
 from nbrun.panel.sync import Columns, Message, Updater, make_message, saved_head, sendable
 from nbrun.texts import without_surrogates
 from nbrun.threads import start_daemon
