@@ -12,6 +12,7 @@ protects everything in `ThreadPool`.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -58,15 +59,16 @@ class Window:
     Threads: the scheduler's lock protects `holders`.
 
     Attributes:
+        number: how many windows the pool made before it.
         positions: of all its tasks; empty once they are recorded.
         slot: the slot of the record; another window may use it once `holders` is 0.
         holders: the number of workers that run its tasks, plus the number of its tasks that wait to be taken.
     """
 
-    __slots__ = ("holders", "positions", "sample", "slot")
+    __slots__ = ("holders", "number", "positions", "sample", "slot")
 
-    def __init__(self, sample: SampleWork, positions: list[int], slot: int) -> None:
-        self.sample, self.positions, self.slot = sample, positions, slot
+    def __init__(self, number: int, sample: SampleWork, positions: list[int], slot: int) -> None:
+        self.number, self.sample, self.positions, self.slot = number, sample, positions, slot
         self.holders = 1
 
     def record(self, sink: ResultSink[SampleTasks]) -> None:
@@ -90,6 +92,7 @@ class ThreadPool(WorkerPool):
         self._timekeeper = self._watched = False
         self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
         self._leaving: set[Worker] = set()  # the members of `_workers` that end because there are too many
+        self._windows = itertools.count()  # numbers them
         self._free_slots: list[int] = []  # of the in-flight record
         self._slot_count = 0
         self._has_batches = False  # some worker may have several tasks that it has not begun: see `_steal`
@@ -162,7 +165,7 @@ class ThreadPool(WorkerPool):
         if taken is None:
             return False
         sample, positions = taken
-        worker.window = Window(sample, positions, self._new_slot())
+        worker.window = Window(next(self._windows), sample, positions, self._new_slot())
         worker.batch.extend(positions[:most])
         worker.ahead = positions[most:]
         return True
@@ -174,7 +177,11 @@ class ThreadPool(WorkerPool):
                 self.wants_to_steal = False
                 self.wake(self._waiting)
             window.holders += len(positions)
-            self._recorded.extend([(position, window) for position in positions])
+            # Behind tasks of later windows, which may take long, they could wait while all workers are busy.
+            if self._recorded and window.number < self._recorded[0][1].number:
+                self._recorded.extendleft([(position, window) for position in reversed(positions)])
+            else:
+                self._recorded.extend([(position, window) for position in positions])
             self.wake(len(positions))
 
     def _new_slot(self) -> int:
@@ -202,7 +209,7 @@ class ThreadPool(WorkerPool):
         taken = self.scheduler.take_quarantined()
         if taken is not None:
             worker.runs_quarantined = True
-            worker.window = Window(*taken, self._new_slot())
+            worker.window = Window(next(self._windows), *taken, self._new_slot())
             worker.batch.extend(taken[1])
             if self.scheduler.timeout_s is not None:
                 self._timeouts.need()

@@ -1,5 +1,6 @@
 """Tasks of some microseconds are run by one worker; a task that takes longer brings all workers back."""
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -76,6 +77,36 @@ def test_a_worker_that_watched_another_hands_that_on_when_it_takes_a_task(tmp_pa
         run = nbrun.start(samples, fn, tmp_path / f"r{number}", workers=workers, retry=None, view=None)
         progress = run.wait(120)
         assert (progress.state, progress.saved, progress.errors) == ("done", quick + workers, 0)
+
+
+def test_the_first_tasks_run_before_later_ones_though_their_worker_was_slow_to_record_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 64 workers four tasks are recorded together. The later tasks end only once the first four have ended."""
+    workers, first = 64, 4
+    others_are_busy, first_ended = threading.Event(), threading.Event()
+    begun, ended = itertools.count(1), itertools.count(1)
+    record = InFlightTasks.record
+
+    def slow_for_the_first(self: InFlightTasks, slot: int, fingerprints: bytes) -> None:
+        if slot == 0 and not others_are_busy.is_set():
+            assert others_are_busy.wait(60)
+        record(self, slot, fingerprints)
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        if task.index < first:
+            if next(ended) == first:
+                first_ended.set()
+        else:
+            if next(begun) == workers - 1:
+                others_are_busy.set()
+            assert first_ended.wait(60)
+        return {"n": task.index}
+
+    monkeypatch.setattr(InFlightTasks, "record", slow_for_the_first)
+    samples = [{"id": "s", "solutions": list(range(first + workers))}]
+    progress = nbrun.start(samples, fn, tmp_path / "r", workers=workers, retry=None, view=None).wait(120)
+    assert (progress.state, progress.saved, progress.errors) == ("done", first + workers, 0)
 
 
 def test_tiny_tasks_are_known_by_the_first_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
