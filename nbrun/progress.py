@@ -186,16 +186,20 @@ class ProgressTracker:
         counts.pop(None, None)
         accepted, rejected = judged(counts)
         with self._lock:
+            self._add(number, done=len(verdicts) - len(kinds), accepted=accepted, rejected=rejected)
+            if counts:
+                self._columns["seen"][number] |= self._seen(counts)
+                for verdict, n in counts.items():
+                    self._verdicts[verdict or ""] += n
+            by_judge = counts.get("JudgeError", 0)
             if kinds:
-                self._add(number, errors=len(kinds), judge_errors=self._count_kinds(kinds, 1))
+                by_judge += self._count_kinds(kinds, 1)
+            unexpected = 0
             if tally is not None:
                 self._tally = self._tally.plus(tally)
-                self._add(number, unexpected=tally.unexpected)
-            self._columns["seen"][number] |= self._seen(counts)
-            for verdict, n in counts.items():
-                self._verdicts[verdict or ""] += n
-            done, by_judge = len(verdicts) - len(kinds), counts.get("JudgeError", 0)
-            self._add(number, done=done, accepted=accepted, rejected=rejected, judge_errors=by_judge)
+                unexpected = tally.unexpected
+            if kinds or by_judge or unexpected:  # seldom
+                self._add(number, errors=len(kinds), judge_errors=by_judge, unexpected=unexpected)
             self._ends += len(verdicts)
             self._rate_estimator.mark(self._clock(), self._ends)
 
