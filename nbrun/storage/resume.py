@@ -530,7 +530,7 @@ def stored_item(entry: Entry) -> object:
     return NO_ITEM
 
 
-#: Stands for the item of an entry that holds none.
+#: The item of an entry that holds none.
 NO_ITEM = object()
 
 

@@ -71,7 +71,7 @@ _KEY = f"{KEY_BYTES}s"
 SavedEntry = tuple[int, int, int, int, int, int, str | None, bytes | None]
 
 
-#: Stands for the maker of an item without an entry, and of an old entry without a verdict.
+#: The maker of an item without an entry, and of an old entry without a verdict.
 NO_MAKER = Maker(None, "", "")
 
 
