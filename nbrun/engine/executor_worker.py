@@ -18,7 +18,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from nbrun import output
 from nbrun.engine.worker_pool import as_mapping, format_error, is_retriable, message_of, stack_of
@@ -54,6 +54,8 @@ TaskPart = tuple[Any, ...]
 #: the item is the sample), the names left out of it, and the tasks.
 SamplePart = tuple[str, bytes | Mapping[str, object] | None, frozenset[str], list[TaskPart]]
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _functions: OrderedDict[str, RemoteFunction] = OrderedDict()
 _samples: OrderedDict[bytes, Mapping[str, object]] = OrderedDict()
 _lock = threading.Lock()  # protects _functions and _samples; a Dask worker has several threads
@@ -202,32 +204,28 @@ def _attempt(function: RemoteFunction, task: Task) -> Row:
 
 
 def _function(digest: str, packed: bytes | RemoteFunction | None) -> RemoteFunction | None:
+    """Return the function of a run; None where it has to be sent."""
     with _lock:
         found = _functions.get(digest)
-    if found is None:
-        if packed is None:
-            return None
-        unpacked: RemoteFunction = pickle.loads(packed) if isinstance(packed, bytes) else packed
-        found = unpacked
-        with _lock:
-            _functions[digest] = found
-            while len(_functions) > KEPT_FUNCTIONS:
-                _functions.popitem(last=False)
-    return found
+    if found is not None or packed is None:
+        return found
+    return _keep(_functions, digest, pickle.loads(packed) if isinstance(packed, bytes) else packed, KEPT_FUNCTIONS)
 
 
 def _sample(shared: bytes) -> Mapping[str, object]:
     """Return the shared part of a sample. The most recent ones are kept, since a sample's chunks come in succession."""
     with _lock:
         found = _samples.get(shared)
-    if found is None:
-        unpacked: Mapping[str, object] = pickle.loads(shared)
-        found = unpacked
-        with _lock:
-            _samples[shared] = found
-            while len(_samples) > KEPT_SAMPLES:
-                _samples.popitem(last=False)
-    return found
+    return _keep(_samples, shared, pickle.loads(shared), KEPT_SAMPLES) if found is None else found
+
+
+def _keep(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> _Value:
+    """Keep a value for later chunks, instead of the oldest where there are more than `most`. Return it."""
+    with _lock:
+        kept[key] = value
+        while len(kept) > most:
+            kept.popitem(last=False)
+    return value
 
 
 def _error(e: BaseException, never: tuple[type[BaseException], ...], started: float, took: float) -> ErrorRow:
