@@ -23,6 +23,7 @@ import os
 import re
 import select
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -464,7 +465,7 @@ def _failure(item: Mapping[str, object], run: ProgramRun, limits: Limits) -> Jud
     return JudgeError(text, retriable=ending.cause in ("cpu", "wall"))
 
 
-class _ProgramChecker:
+class _ProgramChecker(ABC):
     """What all kinds of checker programs share. Threads: any number; nothing in it changes."""
 
     kind = ""
@@ -489,9 +490,9 @@ class _ProgramChecker:
     def _arguments(self, given: CheckerInput) -> list[str]:
         return [*self.files, *self._flags, *given.flags]
 
+    @abstractmethod
     def _result(self, run: ProgramRun) -> CheckerResult | None:
         """Return what one program decided; None where it came to no conclusion."""
-        raise NotImplementedError
 
     def opinion(self, given: CheckerInput, runner: ProgramRunner | None) -> CheckerResult:
         """Run the programs on an output; all of them must accept it.
