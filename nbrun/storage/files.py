@@ -18,6 +18,7 @@ operation on a dict. `_position_lock`, on Windows, protects a descriptor's posit
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import sys
@@ -425,15 +426,22 @@ class NewFile:
             with suppress(OSError):  # it is only advice
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def put(self, *, identify: bool = True) -> None:
-        """Make the content durable and give it its name."""
+    def put(self, *, identify: bool = True, replace: bool = True) -> None:
+        """Make the content durable and give it its name.
+
+        Raises:
+            FileExistsError: without `replace`, if the name is taken; the new file is dropped.
+        """
         try:
             _sync(self._fd, self._beside)
             if identify:
                 self.identity = identity_of(os.fstat(self._fd))
             self._close()
             _notify("rename", self._path)
-            _rename(self._beside, self._path)
+            if replace:
+                _rename(self._beside, self._path)
+            else:
+                _rename_new(self._beside, self._path)
         except OSError:
             self.drop()
             raise
@@ -522,6 +530,46 @@ def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
     old, new = _Place(source), _Place(target)
     rename = os.rename if OPENS_FOLDERS else os.replace  # on Windows a rename refuses a name that is taken
     _while_in_use(lambda: rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
+
+
+def _rename_new(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename a file unless the new name is taken. Raise FileExistsError then, or another OSError."""
+    old, new = _Place(source), _Place(target)
+    rename = load_renameat2()
+    error = errno.ENOSYS if rename is None else rename(old.name, old.dir_fd, new.name, new.dir_fd)
+    if error in NO_SUCH_OPERATION:
+        error = errno.EEXIST if OPENS_FOLDERS and identity_at(target) is not None else 0
+        if not error:
+            os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
+    if error:
+        raise OSError(error, os.strerror(error), os.fspath(target))
+
+
+RenameAt = Callable[[str, "int | None", str, "int | None"], int]
+
+
+@functools.cache
+def load_renameat2() -> RenameAt | None:
+    """Return Linux's call that renames a file and refuses a name that is taken; it returns 0 or an errno.
+
+    To look at the name first takes a second call, and a file that appears between the two would be replaced.
+    """
+    if sys.platform != "linux":
+        return None
+    import ctypes  # not above: loading it takes milliseconds
+
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return None
+    at_fdcwd, rename_noreplace = -100, 1  # as in <fcntl.h> and <stdio.h>
+
+    def rename(old: str, old_fd: int | None, new: str, new_fd: int | None) -> int:
+        old_fd = at_fdcwd if old_fd is None else old_fd
+        new_fd = at_fdcwd if new_fd is None else new_fd
+        is_done = renameat2(old_fd, os.fsencode(old), new_fd, os.fsencode(new), rename_noreplace) == 0
+        return 0 if is_done else ctypes.get_errno()
+
+    return rename
 
 
 def move(source: Path, target: Path) -> None:

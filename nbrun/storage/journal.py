@@ -290,24 +290,30 @@ class Journal:
 
     def _commit(self, batches: list[Batch], attempts: list[OpenAttempt]) -> None:
         """Save these batches and attempts. After an error the files of direct writes are dropped; a retry appends their
-        results to the journal instead."""
+        results to the journal instead, and so does the next commit where a file's name was taken."""
         made = [batch.file for batch in batches if batch.file is not None]
         try:
             self._check_place()
-            direct = self._direct.begin(made)
-            segment, placed = self._append([batch for batch in batches if batch.file not in direct], attempts)
+            for file in made:
+                file.begin_writeback()
+            segment, placed = self._append([batch for batch in batches if batch.file is None], attempts)
             with self._lock:
                 self.backpressure.let_in()  # not earlier: workers that run would delay this thread
             if segment is not None:
                 self.segments.sync(segment)
-            self._direct.put(direct)
+            taken = self._direct.put(made)
         except BaseException:
             for file in made:
                 file.drop()
             batches[:] = [batch._replace(file=None) for batch in batches]
             raise
-        for file in direct:
-            file.acknowledge()
+        if taken:
+            with self._lock:
+                self._queue[:0] = [batch._replace(file=None) for batch in batches if batch.file in taken]
+            batches = [batch for batch in batches if batch.file not in taken]
+        for batch in batches:
+            if batch.file is not None:
+                batch.file.acknowledge()
         if segment is not None:
             self.open_attempts.record(segment.number, attempts)
             self._acknowledge(segment, placed)
@@ -628,8 +634,14 @@ class DirectFile:
         self._file.begin_writeback()
 
     def put(self) -> None:
-        """Make the file durable, under its name; the caller syncs the folder. Raise OSError."""
-        self._file.put(identify=False)  # the state of a closed sample holds no places to compare with the file
+        """Make the file durable, under its name; the caller syncs the folder.
+
+        Raises:
+            FileExistsError: the name is taken.
+            OSError: the disk refused.
+        """
+        # identify: the state of a closed sample holds no places to compare with the file
+        self._file.put(identify=False, replace=False)
 
     def drop(self) -> None:
         """Remove the file; do nothing once it was put."""
@@ -667,29 +679,23 @@ class DirectWriter:
         except OSError:
             return None
 
-    def begin(self, made: list[DirectFile]) -> list[DirectFile]:
-        """Let the disk begin to write the files of one commit. Return those to be put.
+    def put(self, made: list[DirectFile]) -> list[DirectFile]:
+        """Make the files of one commit (there may be none) durable, under their names. Raise OSError.
 
-        A file is dropped if its name is taken: another program has put a file there, which is read before it is
-        replaced, so these results go to the journal.
+        Return those that were dropped, since their names are taken: another program has put a file there, which is read
+        before it is replaced, so these results go to the journal.
         """
-        accepted = []
-        for file in made:
-            if os.path.lexists(self._prefix + file.state.name):
-                file.drop()
-            else:
-                file.begin_writeback()
-                accepted.append(file)
-        return accepted
-
-    def put(self, made: list[DirectFile]) -> None:
-        """Make the files of one commit (there may be none) durable, under their names. Raise OSError."""
         self._pause = max(0, self._pause - 1)
         if not made:
-            return
+            return []
         began = time.monotonic()
+        taken = []
         for file in made:
-            file.put()
+            try:
+                file.put()
+            except FileExistsError:
+                taken.append(file)
         files.sync_folder(self._folder)
         if time.monotonic() - began > TUNING.direct_slow_s:
             self._pause = PAUSE
+        return taken

@@ -87,11 +87,12 @@ class SimulatedDisk:
 
     @contextmanager
     def under(self):
-        before, files.os = files.os, self
+        before = files.os, files.load_renameat2
+        files.os, files.load_renameat2 = self, lambda: None  # files then renames by `rename` below
         try:
             yield self
         finally:
-            files.os = before
+            files.os, files.load_renameat2 = before
 
     def __getattr__(self, name):
         return getattr(os, name)

@@ -114,8 +114,20 @@ def test_what_is_reported_as_saved_survives_a_power_cut(tmp_path, at_once, monke
     assert there.items() <= now.items()
 
 
-def test_a_file_that_another_program_puts_there_meanwhile_is_read_before_it_is_replaced(tmp_path, at_once):
+RENAMES = {
+    "this system's": files.load_renameat2,
+    "none": lambda: None,
+    "none on this disk": lambda: lambda old, old_fd, new, new_fd: errno.EINVAL,
+}
+
+
+@pytest.mark.parametrize("moment", ["write", "rename"])
+@pytest.mark.parametrize("rename", RENAMES)
+def test_a_file_that_another_program_puts_there_meanwhile_is_read_before_it_is_replaced(
+    moment, rename, tmp_path, at_once, monkeypatch
+):
     """It appears after the sample's own file was written, and before that file gets its name."""
+    monkeypatch.setattr(files, "load_renameat2", RENAMES[rename])
 
     def run(path, items):
         samples = [{"id": "s", "solutions": items}]
@@ -126,7 +138,7 @@ def test_a_file_that_another_program_puts_there_meanwhile_is_read_before_it_is_r
     put = []
 
     def hook(operation, path):
-        if operation == "write" and Path(path).parent.name == "tmp" and not put:
+        if operation == moment and (moment == "rename" or Path(path).parent.name == "tmp") and not put:
             put.append((tmp_path / "r" / name_of("s")).write_bytes(other))
 
     del at_once[:]
@@ -172,9 +184,10 @@ def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch, tuning):
     put = journal.DirectWriter.put
 
     def noted(self, made):
-        put(self, made)
+        taken = put(self, made)
         if made:
             was_slow.set()
+        return taken
 
     monkeypatch.setattr(journal.DirectWriter, "put", noted)
     late = [{**sample, "id": f"late/{n}"} for n, sample in enumerate(make_samples(6))]
