@@ -532,7 +532,7 @@ def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
     _while_in_use(lambda: rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
 
 
-def _rename_new(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+def _rename_new(source: str | Path, target: str | Path) -> None:
     """Rename a file unless the new name is taken. Raise FileExistsError then, or another OSError."""
     old, new = _Place(source), _Place(target)
     rename = load_renameat2()
@@ -542,7 +542,7 @@ def _rename_new(source: str | os.PathLike[str], target: str | os.PathLike[str]) 
         if not error:
             os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
     if error:
-        raise OSError(error, os.strerror(error), os.fspath(target))
+        raise OSError(error, os.strerror(error), str(target))
 
 
 RenameAt = Callable[[str, "int | None", str, "int | None"], int]
