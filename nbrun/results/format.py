@@ -89,8 +89,8 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
     int of up to 10^7 digits     number       complex           {"$complex": [re, im]}
     numpy scalar, array          number, nested array           Decimal, Fraction, UUID      text
     dataclass                    object of its fields           Enum    its value
-    datetime, date, time         ISO 8601     timedelta         seconds
-    numpy.datetime64             ISO 8601     numpy.timedelta64 seconds; of months or years ISO 8601, such as "P5M"
+    datetime, date, time         ISO 8601     timedelta         seconds; with more digits than a double "PT…S"
+    numpy.datetime64             ISO 8601     numpy.timedelta64 the same; of months or years ISO 8601, such as "P5M"
     numpy.longdouble             number where a double holds it, else {"$longdouble": its digits}
     record of a numpy array      object of its fields
     pandas NA, NaT; numpy NaT    null         pandas Timestamp  ISO 8601

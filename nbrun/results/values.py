@@ -14,6 +14,7 @@ import datetime as dt
 import enum
 import gc
 import json
+import marshal
 import math
 import pathlib
 import re
@@ -76,22 +77,22 @@ def encode(value: object, where: str = "result") -> tuple[bytes, bool]:
         data = orjson.dumps(value, _refuse, _OPTIONS)
     except (TypeError, ValueError, _SlowWay, RecursionError):
         return _encode_slowly(value, where)
-    if b"null" in data or b"\n" in data or _holds_fragment(value):  # a None, or a NaN that orjson turned into one
+    if b"null" in data or not _is_plain(value):  # a None, or a NaN that orjson turned into one
         return _encode_slowly(value, where)
     return data, False
 
 
-def _holds_fragment(value: object) -> bool:
-    """Return whether orjson has written text that it doesn't look at: as the value, or two mappings deep in it.
+def _is_plain(value: Any) -> bool:
+    """Return whether a value that orjson has written holds no text that it wrote unread: no `orjson.Fragment`.
 
-    Such text may be no JSON. Where it is deeper, it is noticed by its line breaks only.
+    Such text may be no JSON, or more than one value. marshal takes half as long as parsing all that was written would,
+    and knows the types that orjson knows, without fragments.
     """
-    parts = [value]
-    for _ in range(3):
-        if orjson.Fragment in map(type, parts):
-            return True
-        parts = [inner for part in parts if type(part) is dict for inner in part.values()]
-    return False
+    try:
+        marshal.dumps(value)
+    except ValueError:
+        return False
+    return True
 
 
 def encode_quickly(value: Mapping[str, object], doubtful: Iterable[Any]) -> bytes | None:
@@ -111,7 +112,7 @@ def encode_quickly(value: Mapping[str, object], doubtful: Iterable[Any]) -> byte
         kind = type(part)
         if kind is str or kind is int or (kind is float and part - part == 0.0) or kind is bool:
             continue
-        return None if b"null" in data or orjson.Fragment in map(type, doubtful) or b"\n" in data else data
+        return data if b"null" not in data and _is_plain(value) else None
     return data
 
 
@@ -481,7 +482,7 @@ _BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (
     (complex, lambda v: {"$complex": [v.real, v.imag]}),
     ((bytes, bytearray, memoryview), lambda v: {"$bytes": binascii.b2a_base64(bytes(v), newline=False).decode()}),
     ((set, frozenset), _sorted_set),
-    (dt.timedelta, dt.timedelta.total_seconds),
+    (dt.timedelta, lambda v: _in_seconds((v.days * 86_400 + v.seconds) * 10**6 + v.microseconds, 1, 6)),
     (pathlib.PurePath, str),
 )
 
@@ -506,14 +507,25 @@ def _seconds(value: Any) -> float | str | None:
         return f"P{count}{unit}"
     if unit not in _UNITS:  # without a unit: a bare count
         return count
-    seconds, per_second = _UNITS[unit]
-    return count * seconds / per_second
+    return _in_seconds(count, *_UNITS[unit])
 
 
-#: Unit of a timedelta64 -> seconds in it, and how many of it make one.
+def _in_seconds(count: int, seconds: int, decimals: int) -> float | str:
+    """Return `count` times `seconds` with the point moved; as ISO 8601 where that has more digits than a double."""
+    total = count * seconds
+    number: float = total / 10**decimals
+    if abs(total) < 10**15:
+        return number
+    from decimal import Context, Decimal  # of durations that are measured hardly any gets here
+
+    exact = Decimal(total).scaleb(-decimals, Context(prec=60))
+    return number if Decimal(repr(number)) == exact else f"PT{exact:f}S"
+
+
+#: Unit of a timedelta64 -> seconds in it, and how many decimals of a second.
 _UNITS = {
-    "W": (604_800, 1), "D": (86_400, 1), "h": (3_600, 1), "m": (60, 1), "s": (1, 1), "ms": (1, 10**3),
-    "us": (1, 10**6), "ns": (1, 10**9), "ps": (1, 10**12), "fs": (1, 10**15), "as": (1, 10**18),
+    "W": (604_800, 0), "D": (86_400, 0), "h": (3_600, 0), "m": (60, 0), "s": (1, 0), "ms": (1, 3),
+    "us": (1, 6), "ns": (1, 9), "ps": (1, 12), "fs": (1, 15), "as": (1, 18),
 }  # fmt: skip
 
 

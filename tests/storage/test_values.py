@@ -192,6 +192,20 @@ def test_a_timedelta_longer_than_64_bits_of_nanoseconds():
     assert encode(pd.Timedelta(np.timedelta64(10**12, "s")))[0] == b"1000000000000.0"
 
 
+def test_a_timedelta_with_more_digits_than_a_double_is_saved_with_all_of_them():
+    import numpy as np
+    import pandas as pd
+
+    assert json.loads(encode({"max": dt.timedelta.max, "year": dt.timedelta(days=365, microseconds=5)})[0]) == {
+        "max": "PT86399999999999.999999S",
+        "year": 31536000.000005,
+    }
+    for value in (np.timedelta64(2**63 - 1, "ns"), pd.Timedelta(2**63 - 1, "ns")):
+        assert encode(value)[0] == b'"PT9223372036.854775807S"'
+    assert encode(np.timedelta64(-(2**62) - 1, "s"))[0] == b'"PT-4611686018427387905S"'
+    assert encode(pd.Timedelta(days=365, milliseconds=7))[0] == b"31536000.007"
+
+
 def test_types_that_derive_from_known_ones_keep_what_they_hold():
     import numpy as np
     import pandas as pd
@@ -439,14 +453,26 @@ def test_json_that_is_nested_deeper_than_functions_may_be_is_read_without_lone_s
     assert found == {"cut \ufffd": ["cut \ufffd"]}
 
 
-@pytest.mark.parametrize("place", [lambda part: {"n": 1, "part": part}, lambda part: {"n": [1], "part": part, "x": {}}])
+PLACES = {
+    "alone": lambda part: {"n": 1, "part": part},
+    "beside a list": lambda part: {"n": [1], "part": part, "x": {}},
+    "in a list": lambda part: {"part": [1, [part]]},
+    "deep in mappings": lambda part: {"part": {"a": {"b": {"c": {"d": part}}}}},
+    "in a tuple of a list": lambda part: {"part": [{"a": (part,)}]},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_json_that_is_given_as_text_is_saved_as_what_it_says(tmp_path, place):
-    """orjson writes its fragments unread: with their line breaks, and whether they are JSON or not."""
-    texts = {"lines": b'{"a":\n [1, null]\n}', "line": '{"a":[1,null]}', "cut": b'{"a":[1', "bytes": b'"\xff"'}
-    samples = [{"id": name, "items": ["x"]} for name in texts]
+    """orjson writes its fragments unread: with their line breaks, and whether they are one value of JSON or not."""
+    put = PLACES[place]
+    good = {"lines": b'{"a":\n [1, null]\n}', "line": b'{"a":[1,"x"]}'}
+    bad = {"cut": b'{"a":[1', "bytes": b'"\xff"', "word": b"NaN", "two": b"1,2", "none": b""}
+    bad["more"] = b'1}],"n":[{"a":2'
+    texts = {**good, **bad}
     run = nbrun.start(
-        samples,
-        lambda task: place(orjson.Fragment(texts[task.sample_id])),
+        [{"id": name, "items": ["x"]} for name in texts],
+        lambda task: put(orjson.Fragment(texts[task.sample_id])),
         tmp_path,
         groups=["item"],
         view=None,
@@ -454,13 +480,8 @@ def test_json_that_is_given_as_text_is_saved_as_what_it_says(tmp_path, place):
     )
     run.wait(60)
     df = nbrun.load_results(tmp_path).set_index("sample_id")
-    assert dict(df["status"]) == {"lines": "done", "line": "done", "cut": "error", "bytes": "error"}
-    assert list(df["part"][["lines", "line"]]) == [{"a": [1, None]}] * 2
-    assert df["error"][["cut", "bytes"]].str.contains(r"part'\] is a orjson\.Fragment").all()
+    assert dict(df["status"]) == {**dict.fromkeys(good, "done"), **dict.fromkeys(bad, "error")}
+    said = [put(orjson.loads(text))["part"] for text in good.values()]
+    assert list(df["part"][list(good)]) == json.loads(json.dumps(said))
+    assert df["error"][list(bad)].str.contains(r"part'\].* is a orjson\.Fragment").all()
     assert nbrun.check(tmp_path).is_ok
-
-
-def test_lines_of_json_deep_in_a_result_are_saved_as_what_they_say(tmp_path):
-    given = {"answers": [{"raw": orjson.Fragment(b'{\n"a": 1\n}')}]}
-    nbrun.start(["x"], lambda task: given, tmp_path, view=None).wait(60)
-    assert nbrun.load_results(tmp_path)["answers"][0] == [{"raw": {"a": 1}}]
