@@ -251,6 +251,49 @@ def _column(name: str, column: object) -> Sequence[object]:
     return items
 
 
+# ---- tables of other libraries than pandas
+
+
+#: How the rows of a table are read as mappings, by its library and its type.
+_ROWS_OF: Mapping[tuple[str, str], Callable[[Any], list[dict[str, object]]]] = {
+    ("polars", "DataFrame"): lambda frame: frame.to_dicts(),
+    ("polars", "LazyFrame"): lambda frame: frame.collect().to_dicts(),
+    ("pyarrow", "Table"): lambda table: table.to_pylist(),
+    ("pyarrow", "RecordBatch"): lambda table: table.to_pylist(),
+}
+#: Tables whose rows are elsewhere, perhaps more of them than fit into memory, and the call that fetches them.
+_ELSEWHERE: Mapping[tuple[str, str], str] = {
+    ("dask", "DataFrame"): "samples.compute()",
+    ("duckdb", "DuckDBPyRelation"): "samples.df()",
+    ("pyspark", "DataFrame"): "samples.toPandas()",
+}
+
+
+def rows_of(samples: Any) -> Any:
+    """Return the rows of a table of polars or pyarrow as mappings; anything else as it is.
+
+    Raises:
+        InputError: a table whose rows aren't in memory, or with two columns of one name.
+    """
+    kind = type(samples)
+    table = kind.__module__.partition(".")[0].lstrip("_"), kind.__name__
+    if table in _ELSEWHERE:
+        raise InputError(
+            f"samples is a {kind.__name__} of {table[0]}, whose rows are not in memory: give {_ELSEWHERE[table]}."
+        )
+    if table not in _ROWS_OF:
+        return samples
+    refuse_equal_names(getattr(samples, "column_names", ()))  # polars has no such columns
+    return _ROWS_OF[table](samples)
+
+
+def refuse_equal_names(columns: Sequence[str]) -> None:
+    """Raise an InputError where a table has two columns of one name: a mapping would lack one of them."""
+    if len(set(columns)) < len(columns):
+        twice = max(columns, key=columns.count)
+        raise InputError(f"samples: the table has two columns {twice!r}; give each a name of its own.")
+
+
 # ---- samples that are plain values
 
 

@@ -21,7 +21,9 @@ from nbrun.samples import (
     default_key,
     is_plain,
     read_items,
+    refuse_equal_names,
     resolve_groups,
+    rows_of,
     with_ids,
 )
 from nbrun.texts import digits_of
@@ -164,13 +166,14 @@ def _possible_keys(groups: list[str] | dict[str, str]) -> set[str]:
 
 
 def as_stream(samples: Any) -> Any:
-    """Return what can be iterated over for samples: itself, or a DataFrame's rows.
+    """Return what can be iterated over for samples: itself, or a table's rows.
 
     Raises:
         InputError: it is something else.
     """
     if type(samples).__module__.partition(".")[0] == "pandas" and hasattr(samples, "itertuples"):
         return _rows(samples)
+    samples = rows_of(samples)
     is_one = isinstance(samples, (str, bytes, Mapping))
     if is_one or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
         raise InputError(
@@ -261,9 +264,7 @@ def duplicate(sample_id: str, first: int, again: int) -> SampleError:
 def _rows(frame: Any) -> list[dict[str, Any]]:
     """Return a DataFrame's rows as mappings; its index is the id where it has no column of that name."""
     names = [str(c) for c in frame.columns]
-    if len(set(names)) < len(names):
-        twice = max(names, key=names.count)
-        raise InputError(f"samples: the DataFrame has two columns {twice!r}; give each a name of its own.")
+    refuse_equal_names(names)
     rows = [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
     if "id" not in names:
         for row, label in zip(rows, frame.index, strict=True):

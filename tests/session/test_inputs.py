@@ -289,3 +289,55 @@ def test_a_group_that_is_missing_in_a_row_of_a_frame_has_no_items(missing: Any, 
     frame = pd.DataFrame([{"id": "a", "prompts": ["x", "y"]}, {"id": "b", "prompts": missing}])
     progress = run(frame, tmp_path, groups=["prompt"])
     assert (progress.state, progress.done, progress.total) == ("done", 2, 2)
+
+
+def polars_frame() -> Any:
+    return pytest.importorskip("polars").DataFrame(PROMPTS)
+
+
+TABLES = {
+    "polars": polars_frame,
+    "polars, lazy": lambda: polars_frame().lazy(),
+    "pyarrow": lambda: pytest.importorskip("pyarrow").Table.from_pylist(PROMPTS),
+    "pyarrow, a batch": lambda: pytest.importorskip("pyarrow").RecordBatch.from_pylist(PROMPTS),
+}
+
+
+@pytest.mark.parametrize("make", TABLES.values(), ids=TABLES)
+def test_rows_of_a_table_are_samples_whichever_library_it_is_of(make: Any, tmp_path: Path) -> None:
+    progress = run(make(), tmp_path, groups=["prompt"])
+    assert (progress.state, progress.done, progress.total) == ("done", 3, 3)
+    assert run(PROMPTS, tmp_path, groups=["prompt"]).resumed == 3
+    assert [s["id"] for i in range(2) for s in nbrun.shard(make(), i, 2)] in (["a", "b"], ["b", "a"])
+
+
+QUESTIONS = {"id": ["a", "b"], "text": ["x", "y"]}
+
+
+def dask_frame() -> Any:
+    return pytest.importorskip("dask.dataframe").from_pandas(pd.DataFrame(QUESTIONS), npartitions=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (dask_frame, "samples.compute()"),
+        (lambda: pytest.importorskip("duckdb").sql("select 'a' id, 'x' text union select 'b', 'y'"), "samples.df()"),
+    ],
+    ids=["dask", "duckdb"],
+)
+def test_a_table_whose_rows_are_not_in_memory_is_refused_with_the_call_that_reads_them(
+    make: Any, advice: str, tmp_path: Path
+) -> None:
+    table = make()
+    with pytest.raises(InputError, match=re.escape(advice)):
+        run(table, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    rows = eval(advice, {"samples": table})
+    assert run(rows, tmp_path / "r").done == 2
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    with pytest.raises(InputError, match="two columns 'x'"):
+        run(pa.Table.from_arrays([pa.array(["a"])] * 3, ["id", "x", "x"]), tmp_path)
