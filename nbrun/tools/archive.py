@@ -8,21 +8,27 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nbrun.errors import StorageError
 from nbrun.results import listing, plain_files
+from nbrun.results.format import is_sample_file_name, temporary
 from nbrun.results.listing import ARCHIVE_FORMAT, FREE_BYTES, INDEX, MAX_MTIME_NS, is_bomb
 from nbrun.results.reader import results_folder
-from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable, parse_old
+from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Place, Unreadable, info_of, parse_old
 from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
+from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.recovery import recovered
 
 
@@ -166,6 +172,105 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
     except (Unreadable, OSError):
         return False
     return True
+
+
+# ---- a damaged archive
+
+#: How a member's header begins, how long it is without the name, and how long a file's name may be.
+_HEADER, _HEADER_BYTES, _NAME_BYTES = b"PK\x03\x04", 30, 255
+_PIECE_BYTES = 1 << 20
+_UNPACK_BYTES = 64  # less is lost where a damaged member ends to make sense
+
+
+def take_apart(path: Path, names: set[str]) -> None:
+    """Put what can be read of damaged archives into files, and the archives into `.nbrun/damaged/`.
+
+    What the journal holds stays there: it can't be written to files before.
+
+    Args:
+        names: of these archives, or of members that can't be read.
+
+    Raises:
+        ResultsInUseError: a run writes there.
+        StorageError: the disk refused. The archives stay then, and what was put into files counts.
+    """
+    try:
+        with closing(Directory(path)) as directory, ExitStack() as held:
+            held.callback(DirectoryLock(directory.inner / "lock").release)
+            directory.scan()
+            places = [info.place.name for info in directory.listing.by_id.values() if info.place and info.name in names]
+            for name in listing.archives_in(path):
+                if name in names or name in places:
+                    _take_apart(directory, name)
+    except StorageError:
+        raise
+    except OSError as e:
+        raise StorageError(f"{path}: {e.strerror or e}. Nothing that can be read is lost.", path=str(path)) from e
+
+
+def _take_apart(directory: Directory, name: str) -> None:
+    infos = directory.listing.by_id
+    gone = listing.Archives(directory.path).gone()
+    unlisted = (i for i in _by_headers(directory.path, name) if i.sample_id not in infos and (name, i.name) not in gone)
+    listed = [info for info in infos.values() if info.place is not None and info.place.name == name]
+    for info in chain(listed, unlisted):
+        try:
+            infos[info.sample_id] = directory.take_out(info)
+        except Unreadable:
+            _keep_text(directory, info)
+    directory.quarantine(directory.path / name)
+
+
+def _by_headers(folder: Path, name: str) -> Iterator[FileInfo]:
+    """Look for the members of an archive that are whole by their own headers: its index and its end may be lost."""
+    with plain_files.open_reading(folder / name) as f:
+        stat = os.fstat(f.fileno())
+        for at in _headers(f.fileno(), stat.st_size):
+            header = plain_files.read_up_to(f.fileno(), at, _HEADER_BYTES + _NAME_BYTES)
+            crc, packed, size = (int.from_bytes(header[i : i + 4], "little") for i in (14, 18, 22))
+            member = header[_HEADER_BYTES:][: int.from_bytes(header[26:28], "little")].decode("utf-8", "replace")
+            place = Place(name, at, packed, size, crc, stat.st_ctime_ns, stat.st_ino)
+            if is_sample_file_name(member):
+                with suppress(Unreadable, ValueError, EOFError):
+                    info = info_of(member, listing.read_member(folder, place), stat.st_mtime_ns)
+                    yield dataclasses.replace(info, place=place)
+
+
+def _headers(fd: int, size: int) -> Iterator[int]:
+    """Yield every offset at which a member's header may begin."""
+    for start in range(0, size, _PIECE_BYTES):
+        piece = plain_files.read_up_to(fd, start, _PIECE_BYTES + len(_HEADER) - 1)
+        yield from (start + found.start() for found in re.finditer(_HEADER, piece))
+
+
+def _keep_text(directory: Directory, info: FileInfo) -> None:
+    """Keep what can be unpacked of a damaged member in `.nbrun/damaged/`. It doesn't count: any of it may be wrong."""
+    assert info.place is not None
+    text = _text_of(directory.path, info.place)
+    if text:
+        kept = directory.inner / "tmp" / info.name
+        files.replace_file(kept, (text,), directory.inner / "tmp" / temporary(info.name))
+        directory.quarantine(kept)
+
+
+def _text_of(folder: Path, place: Place) -> bytes:
+    """Return a damaged member as far as it can be unpacked."""
+    if is_bomb(place.packed, place.size):
+        return b""
+    with plain_files.open_reading(folder / place.name) as f:
+        header = plain_files.read_up_to(f.fileno(), place.offset, _HEADER_BYTES)
+        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        packed = plain_files.read_up_to(f.fileno(), place.offset + _HEADER_BYTES + names, place.packed)
+    if int.from_bytes(header[8:10], "little") != zipfile.ZIP_DEFLATED:
+        return packed
+    unpack, text = zlib.decompressobj(-15), bytearray()
+    with suppress(zlib.error):
+        for at in range(0, len(packed), _UNPACK_BYTES):
+            text += unpack.decompress(packed[at : at + _UNPACK_BYTES])
+    return bytes(text[: place.size])
+
+
+# ---- an archive's file
 
 
 _LEVEL = 6

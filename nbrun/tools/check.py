@@ -23,6 +23,7 @@ from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
 from nbrun.storage.recovery import recovered, rewrite_sample
 from nbrun.texts import counted, escape_control_chars
+from nbrun.tools.archive import take_apart
 
 #: What repair does, by kind of damage.
 REPAIRS = {
@@ -33,7 +34,8 @@ REPAIRS = {
     "segment": "writes what can be read to the samples' files and moves the segment to .nbrun/damaged/",
     "tail": "writes what can be read to the samples' files and removes the segment",
     "log": "keeps the log in .nbrun/damaged/ and writes a new one with what can be read",
-    "archived": "leaves the archive where it is",
+    "archived": "puts the samples of its archive that can be read into files, and keeps the archive and the readable "
+    "text of the others in .nbrun/damaged/",
     "odd": "leaves it where it is; remove it, if you trust the rest of the directory",
     "foreign": "leaves it where it is",
 }
@@ -191,7 +193,7 @@ def _check_listing(report: Report, listing: Listing) -> None:
 _COSTS_OF_LISTED = {
     "double": "Results that only it holds don't count.",
     "entries": f"What its missing part held is lost. {AGAIN}",
-    "archived": f"If it held results, they can't be read. {AGAIN}",
+    "archived": f"Results in what can't be read don't count. Repair saves some of them, if it can. {AGAIN}",
     "unreadable": f"If it held results, they can't be read. {AGAIN}",
     "foreign": "It costs nothing: it is passed over.",
 }
@@ -203,10 +205,11 @@ def _kind_of_listed(problem: Problem, info: FileInfo | None) -> str:
         return "double"
     if info is not None and info.is_damaged and problem.path.endswith(info.name):
         return "entries"
-    if is_of_member(problem.what):  # the archive's other members count, so it must not be moved
+    if is_of_member(problem.what):
         return "archived"
-    is_samples = problem.sample_id is not None or _may_be_a_sample(problem.path)
-    return "unreadable" if is_samples else "foreign"
+    if problem.sample_id is None and not _may_be_a_sample(problem.path):
+        return "foreign"
+    return "archived" if problem.path.endswith(".zip") else "unreadable"
 
 
 def _may_be_a_sample(path: str) -> bool:
@@ -232,10 +235,15 @@ def _check_sample(report: Report, now: Snapshot, sample_id: str) -> None:
     for problem in problems:
         if kind := _kind_of_entries(problem, info, now.path):
             what = counted(problem.entries, "result") if problem.entries else "Its results"
-            again = (
-                AGAIN if kind != "archived" else f"A run makes them again when it is started with redo=[{sample_id!r}]."
-            )
+            again = AGAIN if kind != "archived" else _AGAIN_OF_ARCHIVED.format(sample_id)
             report.add(problem.path, kind, problem.what, f"{what} can't be read. {again}", sample_id)
+
+
+#: Completes the cost of an archived sample. Its archive's index says that the sample is finished.
+_AGAIN_OF_ARCHIVED = (
+    "Once the archive is repaired they count as missing, and the next run makes them again; until then a run does so "
+    "that is started with redo=[{!r}]."
+)
 
 
 def _kind_of_entries(problem: Problem, info: FileInfo | None, folder: Path) -> str:
@@ -316,6 +324,8 @@ def repair_directory(path: Path, report: Report) -> Report:
         ResultsInUseError: a run writes there.
         StorageError: the disk refused; what was repaired before that stays.
     """
+    if damaged := {Path(finding.path).name for finding in report.findings if finding.kind == "archived"}:
+        take_apart(path, damaged)
     with recovered(path) as directory:
         for finding in report.findings:
             _repair(directory, finding)

@@ -25,6 +25,7 @@ from nbrun.results.listing import list_samples
 from nbrun.storage import files
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
+from tests.waiting import until
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 WORDS = {"right": "Accepted", "wrong": "WrongAnswer"}
@@ -272,16 +273,41 @@ def test_old_directories(tmp_path, name, matched):
         assert ran == []
 
 
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+def of_p3(data):
+    """Return the offset of p3's member."""
+    return data.index(b"PK\x03\x04", data.index(b"p3.json") - 40)
+
+
+def damaged_member(file):
+    """One byte of p3's member differs."""
+    data = file.read_bytes()
+    file.write_bytes(flipped(data, of_p3(data) + 60))
+
+
 class Killed(BaseException):
     pass
 
 
+def repair(path):
+    assert check(path, repair=True).is_ok
+
+
 @pytest.mark.parametrize("kind", [Killed, OSError])
-@pytest.mark.parametrize("what", [archive_finished, unpack_archives])
-def test_f12_stopped_at_any_operation_nothing_is_lost(full, tmp_path, kind, what):
+@pytest.mark.parametrize(
+    ("what", "left"),
+    [(archive_finished, 1), (unpack_archives, 7), (repair, 6)],
+    ids=["archive", "unpack", "repair"],
+)
+def test_f12_stopped_at_any_operation_nothing_is_lost(full, tmp_path, kind, what, left):
     """At the k-th durable operation, for k = 1, 2, 3 … until it passes: all loads as before, and the next try ends."""
-    if what is unpack_archives:
+    if what is not archive_finished:
         archive_finished(full)
+    if what is repair:
+        damaged_member(full / "archive-0001.zip")
     rows = load(full)
     k = 0
     while True:
@@ -301,12 +327,13 @@ def test_f12_stopped_at_any_operation_nothing_is_lost(full, tmp_path, kind, what
         except (Killed, nbrun.errors.StorageError):
             pass
         else:
-            assert count < k
-            break
+            if count < k:
+                break
+            assert what is repair, "only a move to damaged/ counts although its folder can't be synced"
         pd.testing.assert_frame_equal(load(path), rows, obj=f"k={k}")
         what(path)
         pd.testing.assert_frame_equal(load(path), rows, obj=f"k={k}, then done")
-        assert len(content(path)) == (1 if what is archive_finished else 7)
+        assert len(content(path)) == left
         assert not list((path / ".nbrun" / "tmp").iterdir())
         shutil.rmtree(path)
     assert k > 10
@@ -350,6 +377,80 @@ def test_a_sample_that_is_damaged_in_its_archive_is_made_again_as_its_finding_sa
     assert {s for s, _ in ran} == {"p3", "q"}
     assert len(load(full)) == len(rows)
     assert check(full).is_ok
+
+
+def cut_off(file):
+    """The copying of the archive ended within p3's member, so that all that says what it holds is lost."""
+    data = file.read_bytes()
+    file.write_bytes(data[: of_p3(data) + 60])
+
+
+def damaged_member_without_index(file):
+    """The archive was packed again by another program before p3's member was damaged."""
+    repacked(file, zipfile.ZIP_DEFLATED)
+    damaged_member(file)
+
+
+@pytest.mark.parametrize("spoil", [damaged_member, cut_off, damaged_member_without_index])
+def test_repair_of_a_damaged_archive_saves_all_samples_but_the_damaged_one(full, spoil):
+    archive_finished(full)
+    rows = load(full)
+    archive = full / "archive-0001.zip"
+    spoil(archive)
+    kept = archive.read_bytes()
+    saved = {"odd/Name", "p0", "p1", "p2", "q"} | (set() if spoil is cut_off else {"p4"})
+    assert not check(full).is_ok
+    report = check(full, repair=True)
+    assert report.is_ok, report
+    assert check(full).findings == []
+    after = nbrun.load_results(full)
+    pd.testing.assert_frame_equal(
+        after.astype(str).reset_index(drop=True), rows[rows.sample_id.isin(saved)].astype(str).reset_index(drop=True)
+    )
+    assert not archive.exists()
+    assert (full / ".nbrun" / "damaged" / f"{archive.name}.0").read_bytes() == kept
+    ran = []
+    run([*SAMPLES, UNFINISHED], full, judging(ran))
+    assert {s for s, _ in ran} == {s["id"] for s in SAMPLES} - saved | {"q"}
+    assert len(load(full)) == len(rows)
+    assert check(full).is_ok
+    assert nbrun.archive(full).samples == 6
+
+
+def test_repair_keeps_what_can_be_unpacked_of_a_damaged_member_as_text(full):
+    text = (full / "p3.json").read_text()
+    archive_finished(full)
+    archive = full / "archive-0001.zip"
+    with zipfile.ZipFile(archive) as z:
+        member = z.getinfo("p3.json")
+    data = archive.read_bytes()
+    archive.write_bytes(flipped(data, member.header_offset + 30 + len("p3.json") + member.compress_size - 4))
+    check(full, repair=True)
+    left = (full / ".nbrun" / "damaged" / "p3.json.0").read_text(errors="replace")
+    assert left[: len(text) // 2] == text[: len(text) // 2]
+    assert "p3" not in set(load(full).sample_id), "nothing tells which of its results are right"
+
+
+def test_a_directory_is_repaired_that_was_killed_while_it_made_a_damaged_sample_again(full, tmp_path):
+    """As the finding advises: with redo. New results are in the journal, and the archive's member can't be read."""
+    archive_finished(full)
+    damaged_member(full / "archive-0001.zip")
+    path = tmp_path / "killed"
+
+    def kill(task):
+        if task.index == 2:
+            until(lambda: len(nbrun.load_results(full, where={"sample_id": "p3"})) == 2)
+            shutil.copytree(full, path)
+        return judge(task)
+
+    kill.settings = {"name": "judge"}
+    run([SAMPLES[3]], full, kill, redo=["p3"])
+    assert check(path, repair=True).is_ok
+    made = load(path)
+    assert len(made[made.sample_id == "p3"]) == 2
+    ran = []
+    run(SAMPLES, path, judging(ran))
+    assert ran == [("p3", 2)]
 
 
 def grown_by_one():

@@ -47,8 +47,17 @@ def archived(job, path):
     archive_finished(path)
 
 
+def damaged_in_archive(job, path):
+    archived(job, path)
+    archive = path / "archive-0001.zip"
+    data = bytearray(archive.read_bytes())
+    data[100] ^= 0xFF
+    archive.write_bytes(data)
+
+
 TOOLS = {
     "repair": (damaged, lambda path: nbrun.check(path, repair=True)),
+    "repair an archive": (damaged_in_archive, lambda path: nbrun.check(path, repair=True)),
     "archive": (lambda job, path: job.start(path).wait(60), archive_finished),
     "unpack": (archived, unpack_archives),
 }
