@@ -91,30 +91,11 @@ class Settings:
             return lines
         if self.function is None:
             return lines + changed_values(before, self.own)
-        if record.get("settings_version") != VERSION:
-            return lines + self._changes_since_old(before)
-        code = before.get("code")
-        if not isinstance(code, Mapping):
-            return [*lines, f"fn: now {self.function.name}"]
-        lines += _code_changes({n: Code(*c) for n, c in code.items()}, self.function.code)
-        return lines + self._changed_values_since(before.get("values") or {})
-
-    def _changed_values_since(self, digests: Mapping[str, str]) -> list[str]:
-        """The same for the values that the function uses, of which the record has digests."""
-        assert self.function is not None
-        lines = []
-        for name in dict.fromkeys([*digests, *self.function.values]):
-            now = self.function.values.get(name, NOT_USED)
-            if now.digest != digests.get(name, ""):
-                lines.append(f"{name}: no longer used" if now is NOT_USED else f"{name}: now {now.text}")
-        return lines
-
-    def _changes_since_old(self, before: Mapping[str, Any]) -> list[str]:
-        """The same for a record that knows the function by a digest of its source, in which comments count."""
-        assert self.function is not None
-        if "source" not in before or before["source"] == self._old_digest:
-            return []
-        return [f"the code of {self.function.name}"]
+        if record.get("settings_version") == VERSION:
+            return lines + self.function.changes_since_record(before)
+        # by an older nbrun, which knew a function by a digest of its source, in which comments count
+        is_known_to_differ = before.get("source", self._old_digest) != self._old_digest
+        return [*lines, f"the code of {self.function.name}"] if is_known_to_differ else lines
 
     def changes_in_words(self, earlier: Settings) -> list[str]:
         """The same for settings that this process knows: values are shown too, "model: 'small' → 'large'"."""
@@ -123,13 +104,7 @@ class Settings:
             return lines + changed_values(earlier.own, self.own)
         if self.function is None or earlier.function is None:
             return [*lines, "fn: another function"]
-        lines += _code_changes(earlier.function.code, self.function.code)
-        a, b = earlier.function.values, self.function.values
-        for name in dict.fromkeys([*a, *b]):
-            before, now = a.get(name, NOT_USED), b.get(name, NOT_USED)
-            if before.digest != now.digest:
-                lines.append(f"{name}: {before.text} → {now.text}")
-        return lines
+        return lines + self.function.changes_since(earlier.function)
 
 
 def settings_of(fn: Any, given: Mapping[str, Any] | None = None) -> Settings:
@@ -158,18 +133,6 @@ def _as_json(value: Any, name: str) -> dict[str, Any]:
     return parsed
 
 
-def _code_changes(before: Mapping[str, Code], now: Mapping[str, Code]) -> list[str]:
-    lines = []
-    for name in dict.fromkeys([*before, *now]):
-        a, b = before.get(name), now.get(name)
-        if a is not None and b is not None:
-            if b.differs(a):
-                lines.append(f"the code of {name}")
-        elif ROOT not in before or ROOT not in now or now[ROOT].python == before[ROOT].python:
-            lines.append(f"{name}, a function that fn uses {'now' if a is None else 'no longer'}")
-    return lines
-
-
 def changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what differs between two mappings, a line each: "model: 'small' → 'large'"."""
     out = []
@@ -195,16 +158,19 @@ def _source_digest(fn: Any) -> str:
         while isinstance(fn, functools.partial):
             parts.append([repr(fn.args), repr(fn.keywords)])
             fn = fn.func
-        if not (inspect.isfunction(fn) or inspect.ismethod(fn) or inspect.isbuiltin(fn)):
-            fn = type(fn)
-        try:
-            parts.append(inspect.getsource(fn))
-        except (OSError, TypeError):
-            code = getattr(fn, "__code__", None)
-            parts.append([code.co_code, repr(code.co_consts), code.co_names] if code else repr(type(fn)))
+        is_function = inspect.isfunction(fn) or inspect.ismethod(fn) or inspect.isbuiltin(fn)
+        parts.append(_source_or_code(fn if is_function else type(fn)))
         return digest_text(canonical(parts))
     except Exception:  # a user's __repr__; then it differs, as it did for older versions
         return ""
+
+
+def _source_or_code(fn: Any) -> Any:
+    try:
+        return inspect.getsource(fn)
+    except (OSError, TypeError):
+        code = getattr(fn, "__code__", None)
+        return [code.co_code, repr(code.co_consts), code.co_names] if code else repr(type(fn))
 
 
 def is_async(fn: Any) -> bool:
@@ -265,6 +231,39 @@ class FunctionState:
     name: str
     code: dict[str, Code] = dataclasses.field(default_factory=dict)
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
+
+    def changes_since(self, earlier: FunctionState) -> list[str]:
+        """Return what differs from an earlier function, a line each, with the values."""
+        lines = _code_changes(earlier.code, self.code)
+        for name in dict.fromkeys([*earlier.values, *self.values]):
+            before, now = earlier.values.get(name, NOT_USED), self.values.get(name, NOT_USED)
+            if before.digest != now.digest:
+                lines.append(f"{name}: {before.text} → {now.text}")
+        return lines
+
+    def changes_since_record(self, settings: Mapping[str, Any]) -> list[str]:
+        """The same for a function that a run record knows: of its values it has digests only."""
+        code, digests = settings.get("code"), settings.get("values") or {}
+        if not isinstance(code, Mapping):
+            return [f"fn: now {self.name}"]
+        lines = _code_changes({name: Code(*known) for name, known in code.items()}, self.code)
+        for name in dict.fromkeys([*digests, *self.values]):
+            now = self.values.get(name, NOT_USED)
+            if now.digest != digests.get(name, ""):
+                lines.append(f"{name}: no longer used" if now is NOT_USED else f"{name}: now {now.text}")
+        return lines
+
+
+def _code_changes(before: Mapping[str, Code], now: Mapping[str, Code]) -> list[str]:
+    lines = []
+    has_same_python = ROOT not in before or ROOT not in now or now[ROOT].python == before[ROOT].python
+    for name in dict.fromkeys([*before, *now]):
+        if name in before and name in now:
+            if now[name].differs(before[name]):
+                lines.append(f"the code of {name}")
+        elif has_same_python:
+            lines.append(f"{name}, a function that fn uses {'no longer' if name in before else 'now'}")
+    return lines
 
 
 def state_of(fn: Any) -> FunctionState:
@@ -403,10 +402,7 @@ class _Walk:
             for name, value in fn.keywords.items():
                 self._reach(ROOT, name, value, direct=True)
             fn = fn.func
-        for each in (fn, inspect.unwrap(fn)):
-            module = _module_of(each) or getattr(type(each), "__module__", None)
-            if module and module not in ("builtins", "functools"):
-                self._home.add(module)
+        self._home |= {_home_of(fn), _home_of(inspect.unwrap(fn))} - {"", "builtins", "functools"}
         self._direct(ROOT, fn)
 
     def _direct(self, name: str, fn: Any) -> None:
@@ -457,11 +453,9 @@ class _Walk:
                 self._reach(name, i.argval, variables[i.argval], direct=False)
             elif i.opname in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "LOAD_SUPER_ATTR"):
                 self._names.add(i.argval)
-                owner = variables.get(loaded)
-                if isinstance(owner, types.ModuleType) and _is_users(owner):
-                    value = vars(owner).get(i.argval)
-                    if not isinstance(value, types.ModuleType):
-                        self._reach(name, f"{loaded}.{i.argval}", value, direct=False)
+                module = variables.get(loaded)
+                if isinstance(module, types.ModuleType) and _is_users(module):
+                    self._reach(name, f"{loaded}.{i.argval}", vars(module).get(i.argval), direct=False)
             loaded = i.argval if is_global else ""
         self._changed |= _changed_in(code)
 
@@ -471,8 +465,7 @@ class _Walk:
             self._follow(owner, name, value, direct=direct)
 
     def _follow(self, owner: str, name: str, value: Any, *, direct: bool) -> None:
-        kind = type(value)
-        if kind is types.ModuleType or id(value) in self._seen:
+        if isinstance(value, types.ModuleType) or id(value) in self._seen:
             return
         if isinstance(value, functools.partial):
             self._direct(name, value)
@@ -481,11 +474,16 @@ class _Walk:
                 self._direct(name, value)
         elif isinstance(value, type):
             self._object(name, value)
-        elif kind.__module__ in self._home and not isinstance(value, enum.Enum) and value_of(value) is None:
+        elif self._has_attributes_to_follow(value):
             self._object(name, value)
             self._call(f"{name}()", value)
         elif len(self._found) < MAX_VALUES:
             self._found.append((owner, name, value))
+
+    def _has_attributes_to_follow(self, value: Any) -> bool:
+        """Return whether an object is of a class of the followed modules, and no simple value itself."""
+        is_own = type(value).__module__ in self._home
+        return is_own and not isinstance(value, enum.Enum) and value_of(value) is None
 
     def _class(self, name: str, kind: type) -> None:
         """Record a class, whose methods are followed once all names are known."""
@@ -508,17 +506,21 @@ class _Walk:
         while before != len(done):
             before = len(done)
             for name, owner in list(self._objects):
-                for attribute, value in _attributes(owner, self._home, self._names):
-                    if (id(owner), attribute) in done or len(done) > 10 * MAX_VALUES:
-                        continue
-                    done.add((id(owner), attribute))
-                    if isinstance(owner, type):
-                        self._method(f"{name}.{attribute}", value)
-                    else:
-                        self._reach(name, attribute, value, direct=False)
+                self._follow_attributes(name, owner, done)
         for owner, name, value in self._found:
             self._name_value(owner, name, value)
         return self._state
+
+    def _follow_attributes(self, name: str, owner: Any, done: set[tuple[int, str]]) -> None:
+        """Follow the attributes of an object or a class that are not among the `done`, and add them there."""
+        for attribute, value in _attributes(owner, self._home, self._names):
+            if (id(owner), attribute) in done or len(done) > 10 * MAX_VALUES:
+                continue
+            done.add((id(owner), attribute))
+            if isinstance(owner, type):
+                self._method(f"{name}.{attribute}", value)
+            else:
+                self._reach(name, attribute, value, direct=False)
 
     def _name_value(self, owner: str, name: str, value: Any) -> None:
         """Add a value, unless it is secret, changed by the code or not simple, under a name that no other has."""
@@ -549,6 +551,11 @@ def _module_of(fn: Any) -> str | None:
     return getattr(getattr(fn, "__func__", fn), "__globals__", {}).get("__name__")
 
 
+def _home_of(fn: Any) -> str:
+    """Return the name of the module in which a function or the class of a callable object was written; "" for none."""
+    return _module_of(fn) or getattr(type(fn), "__module__", None) or ""
+
+
 def _bound_values(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield the values that a function carries along: of its closure, and the defaults of its parameters."""
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False):
@@ -564,15 +571,20 @@ def _bound_values(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
 def _attributes(owner: Any, home: set[str], names: set[str]) -> list[tuple[str, Any]]:
     """Return the attributes of an object or a class that the code mentions; all of them if other code may use them."""
     if isinstance(owner, type):
-        called = names | {"__init__", "__call__", "__post_init__", "__getattr__"}
-        members = chain.from_iterable(vars(kind).items() for kind in owner.__mro__ if kind.__module__ in home)
-        return [member for member in members if member[0] in called]
+        return _members(owner, home, names)
     is_all = not home.issuperset(kind.__module__ for kind in type(owner).__mro__[:-1])  # the last one is object
     try:
         held = _held_by(owner)
     except Exception:  # a user's __getattr__
         return []
     return [(name, value) for name, value in held.items() if isinstance(name, str) and (is_all or name in names)]
+
+
+def _members(kind: type, home: set[str], names: set[str]) -> list[tuple[str, Any]]:
+    """Return the attributes of a class and its bases that the code mentions or that calls of it use."""
+    called = names | {"__init__", "__call__", "__post_init__", "__getattr__"}
+    members = chain.from_iterable(vars(base).items() for base in kind.__mro__ if base.__module__ in home)
+    return [member for member in members if member[0] in called]
 
 
 def _held_by(owner: Any) -> dict[Any, Any]:
@@ -618,31 +630,39 @@ _SKIPPED = frozenset(("CACHE", "NOP", "RESUME", "EXTENDED_ARG", "PRECALL", "NOT_
 
 def _instructions(code: types.CodeType) -> list[Any]:
     """Return instructions with constants by value and jumps by number, without lines, addresses and docstrings."""
-    found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
+    found = _effective(code)
     offsets = sorted(i.offset for i in found)
-    out: list[Any] = []
-    for i in found:
-        if isinstance(i.argval, types.CodeType):
-            value: Any = _instructions(i.argval)
-        elif i.opcode in dis.hasjabs or i.opcode in dis.hasjrel:
-            value = bisect_left(offsets, i.argval)
-        elif isinstance(i.argval, (set, frozenset)):
-            value = sorted(map(repr, i.argval))
-        else:
-            value = i.argval if isinstance(i.argval, (str, int, float, bytes, type(None))) else repr(i.argval)
-        out.append([i.opname, value])
-    return out
+    return [[i.opname, _plain_operand(i, offsets)] for i in found]
+
+
+def _effective(code: types.CodeType) -> list[dis.Instruction]:
+    """Return the instructions that do something."""
+    return [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
+
+
+def _plain_operand(i: dis.Instruction, offsets: list[int]) -> Any:
+    """Return the operand of an instruction; `offsets` are the places of all instructions, to which jumps lead."""
+    value = i.argval
+    if isinstance(value, types.CodeType):
+        return _instructions(value)
+    if i.opcode in dis.hasjabs or i.opcode in dis.hasjrel:
+        return bisect_left(offsets, value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))
+    return value if isinstance(value, (str, int, float, bytes, type(None))) else repr(value)
+
+
+_ASSIGNMENTS = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_ATTR"))
+_CONSTRUCTORS = ("__init__", "__post_init__", "__new__")
 
 
 def _changed_in(code: types.CodeType) -> set[str]:
     """Return the names of variables and attributes to which this code assigns, or whose contents it changes."""
     out: set[str] = set()
-    found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
-    changes = {"STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_ATTR"}
-    if code.co_name not in ("__init__", "__post_init__", "__new__"):
-        changes.add("STORE_ATTR")
+    found = _effective(code)
+    assignments = _ASSIGNMENTS if code.co_name in _CONSTRUCTORS else _ASSIGNMENTS | {"STORE_ATTR"}
     for at, i in enumerate(found):
-        if i.opname in changes or (i.opname == "STORE_DEREF" and i.argval in code.co_freevars):
+        if i.opname in assignments or (i.opname == "STORE_DEREF" and i.argval in code.co_freevars):
             out.add(i.argval)
         elif i.opname in ("LOAD_ATTR", "LOAD_METHOD") and i.argval in _MUTATORS:
             out |= _name_loaded(found[at - 1])
@@ -705,10 +725,16 @@ def _node_of(fn: types.FunctionType) -> ast.AST | None:
     if not any(_is_same(code, c) for c in parsed.codes):
         return None
     if code.co_name == "<lambda>":
-        around = [node for node in parsed.lambdas if _holds(node, *_lines(code))]
-        return around[-1] if around else None  # the innermost one
+        return _lambda_of(code, parsed.lambdas)
     found = [node for node in parsed.functions if _begins_at(node, code)]
     return found[0] if len(found) == 1 else None
+
+
+def _lambda_of(code: types.CodeType, lambdas: list[ast.Lambda]) -> ast.Lambda | None:
+    """Return the innermost lambda around some code."""
+    first, last = _lines(code)
+    around = [node for node in lambdas if _holds(node, first, last)]
+    return around[-1] if around else None
 
 
 def _source_of(fn: types.FunctionType) -> str:
@@ -768,13 +794,18 @@ def _dump(node: Any, left_out: frozenset[str] = _LEFT_OUT) -> str:
         return "[" + ",".join(map(_dump, node)) + "]"
     if not isinstance(node, ast.AST):
         return f"{type(node).__name__}:{node!r}"
-    fields = {k: v for k, v in ast.iter_fields(node) if k not in left_out and v is not None and v != []}
-    if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = fields["body"][1:]
-    parts = [f"{name}={_dump(value)}" for name, value in fields.items()]
+    parts = [f"{name}={_dump(value)}" for name, value in _fields_that_count(node, left_out).items()]
     if isinstance(node, ast.Constant) and node.value is None:
         parts.append("None")
     return f"{type(node).__name__}({','.join(parts)})"
+
+
+def _fields_that_count(node: ast.AST, left_out: frozenset[str]) -> dict[str, Any]:
+    """Return the fields of a node that say something, the body without its docstring."""
+    fields = {k: v for k, v in ast.iter_fields(node) if k not in left_out and v not in (None, [])}
+    if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = fields["body"][1:]
+    return fields
 
 
 _WITH_DOCSTRING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
