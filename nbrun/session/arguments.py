@@ -73,15 +73,22 @@ def read_positive(name: str, value: object) -> float | None:
     """Return `timeout_s=` or `max_per_s=` as a float, or None. Raise an InputError if it is not above 0."""
     if value is None:
         return None
-    number = math.nan
-    if isinstance(value, (SupportsFloat, SupportsIndex)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    if not 0 < number < math.inf:
+    is_number = isinstance(value, (SupportsFloat, SupportsIndex)) and not isinstance(value, bool)
+    number = _number(value) if is_number else None
+    if number is None or number <= 0:
         raise InputError(f"{name}={value!r}: give a number above 0, or None for no limit.")
     return number
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number as a float, else None. True and False count as 1 and 0, so that a mean is a share."""
+    if value is None or isinstance(value, (str, bytes)):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]  # what is no number raises
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def check_plain(*, keep_items: object, replace: object, if_exists: object, retry: object, view: object) -> None:
@@ -123,22 +130,29 @@ def read_groups(groups: object) -> list[str] | dict[str, str] | None:
         return None
     if isinstance(groups, str):
         raise InputError(f"groups={groups!r} is text; give a list of names, such as groups=[{groups!r}].")
-    found: list[str] | dict[str, str]
-    if isinstance(groups, Mapping):
-        found = dict(groups)
-        for name, key in found.items():
-            if not (_is_name(name) and _is_name(key)):
-                raise InputError(f"groups: {name!r} -> {key!r} must both be text.")
-    elif isinstance(groups, Iterable):
-        found = list(groups)
-        for name in found:
-            if not _is_name(name):
-                raise InputError(f"groups: {name!r} is no name; give a list of texts, or a mapping name -> key.")
-    else:
+    if not isinstance(groups, Iterable):
         raise InputError(f"groups is a {type(groups).__name__}; give a list of names or a mapping name -> key.")
+    otherwise = "is no name; give a list of texts, or a mapping name -> key."
+    found = _named_keys(groups) if isinstance(groups, Mapping) else _names("groups", groups, otherwise)
     if not found:
         raise InputError("groups is empty: name at least one group, or leave it out.")
     return found
+
+
+def _named_keys(groups: Mapping[Any, Any]) -> dict[str, str]:
+    for name, key in groups.items():
+        if not (_is_name(name) and _is_name(key)):
+            raise InputError(f"groups: {name!r} -> {key!r} must both be text.")
+    return dict(groups)
+
+
+def _names(argument: str, values: Iterable[Any], otherwise: str) -> list[str]:
+    """Return the values, which are names. Raise an InputError for one that isn't, with `otherwise` as its end."""
+    names = list(values)
+    for name in names:
+        if not _is_name(name):
+            raise InputError(f"{argument}: {name!r} {otherwise}")
+    return names
 
 
 def _is_name(value: object) -> bool:
@@ -191,19 +205,20 @@ def read_redo(redo: object) -> Redo:
     if redo is None:
         return Redo()
     if isinstance(redo, str):
-        if redo in (CHANGED, ERRORS, ALL):
-            return Redo(redo)
-        raise InputError(f"redo={redo!r}: {HOW}. Ids are given as a list, such as redo=[{redo!r}].")
+        if redo not in (CHANGED, ERRORS, ALL):
+            raise InputError(f"redo={redo!r}: {HOW}. Ids are given as a list, such as redo=[{redo!r}].")
+        return Redo(redo)
     if getattr(redo, "columns", None) is not None:
         return Redo(results=_read_frame(redo))
     if isinstance(redo, (bytes, Mapping)) or not isinstance(redo, Iterable):
         raise InputError(f"redo is a {type(redo).__name__}: {HOW}.")
-    ids = []
-    for value in redo:
-        if isinstance(value, bool) or not isinstance(value, (str, SupportsIndex)):
-            raise InputError(f"redo: {value!r} is no id of a sample: {HOW}.")
-        ids.append(id_text(value))
-    return Redo(ids=frozenset(ids))
+    return Redo(ids=frozenset(map(_read_id, redo)))
+
+
+def _read_id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, SupportsIndex)):
+        raise InputError(f"redo: {value!r} is no id of a sample: {HOW}.")
+    return id_text(value)
 
 
 def _read_frame(redo: Any) -> dict[str, dict[Identity, str | None]]:
@@ -214,12 +229,16 @@ def _read_frame(redo: Any) -> dict[str, dict[Identity, str | None]]:
     texts = (redo[name].astype(str) for name in ("sample_id", "group", "key"))
     out: dict[str, dict[Identity, str | None]] = {}
     for sample_id, group, key, occurrence, run_id in zip(*texts, redo["occurrence"], runs, strict=True):
-        if not key.startswith("k1:"):
-            raise InputError(f"redo: {key!r} in column key is no key; filter a frame that load_results gave.")
+        identity = Identity(group, _read_key(key), int(occurrence))
         is_known = isinstance(run_id, str) and run_id not in ("", "nan", "None", "<NA>")  # not by the older program
-        identity = Identity(group, bytes.fromhex(key[3:]), int(occurrence))
         out.setdefault(sample_id, {})[identity] = run_id if is_known else None
     return out
+
+
+def _read_key(key: str) -> bytes:
+    if not key.startswith("k1:"):
+        raise InputError(f"redo: {key!r} in column key is no key; filter a frame that load_results gave.")
+    return bytes.fromhex(key[3:])
 
 
 def check_ids(ids: Iterable[str], samples: Samples) -> None:
@@ -253,11 +272,8 @@ def read_metrics(metrics: object) -> tuple[str, ...]:
     if isinstance(metrics, (str, bytes)) or not isinstance(metrics, Iterable):
         example = metrics if isinstance(metrics, str) and metrics else "score"
         raise InputError(f"metrics={metrics!r}: give a list of keys of your results, such as metrics=[{example!r}].")
-    names = tuple(metrics)
-    for name in names:
-        if not _is_name(name):
-            raise InputError(f"metrics: {name!r} is no key; give a list of texts, such as metrics=['score'].")
-    names = tuple(dict.fromkeys(names))
+    otherwise = "is no key; give a list of texts, such as metrics=['score']."
+    names = tuple(dict.fromkeys(_names("metrics", metrics, otherwise)))
     if len(names) > MAX_METRICS:
         raise InputError(f"metrics names {len(names)} keys; the panel shows at most {MAX_METRICS}.")
     return names
@@ -280,17 +296,6 @@ def _observer(
             tracker.add_metrics(values)
 
     return observe
-
-
-def _number(value: object) -> float | None:
-    """Return a finite number as a float, else None. True and False count as 1 and 0, so that the mean is a share."""
-    if value is None or isinstance(value, (str, bytes)):
-        return None
-    try:
-        number = float(value)  # type: ignore[arg-type]  # anything may be in a result; what is no number raises
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 # ---- all of them together
