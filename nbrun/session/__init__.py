@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbrun.errors import InputError, ResultsExistError, RunActiveError, hides_own_frames
-from nbrun.model import RetryPolicy, Task
+from nbrun.model import Progress, RetryPolicy, Task
 from nbrun.results.format import FOLDER
 from nbrun.results.listing import list_samples
 from nbrun.results.replay import list_segments
@@ -165,12 +165,8 @@ def start(
     )
     run = _join_live_run(path, arguments, opened, limits, replace=replace)
     if run is None:
-        if if_exists == "error" and _holds_results(path):
-            raise ResultsExistError(
-                f'{path} holds results and if_exists="error" was asked for. '
-                "Choose another directory, or leave it out to go on.",
-                path=str(path),
-            )
+        if if_exists == "error":
+            _refuse_results(path)
         run = Run(Launch(path, fn, executor, arguments, reader, limits, means_of), opened, asked)
         with _lock:
             _runs[os.path.realpath(path)] = run  # in the place of an ended one
@@ -218,11 +214,17 @@ def _end_replaced(run: Run) -> None:
         )
 
 
-def _holds_results(path: Path) -> bool:
+def _refuse_results(path: Path) -> None:
+    """Raise a ResultsExistError if a directory holds results."""
     if not path.exists():
-        return False
+        return
     listing = list_samples(path)
-    return bool(listing.by_id or listing.damaged or list_segments(path / FOLDER))
+    if listing.by_id or listing.damaged or list_segments(path / FOLDER):
+        raise ResultsExistError(
+            f'{path} holds results and if_exists="error" was asked for. '
+            "Choose another directory, or leave it out to go on.",
+            path=str(path),
+        )
 
 
 # ---- the end of the interpreter, and forks
@@ -241,21 +243,28 @@ def _at_exit() -> None:
         progress = run.progress
         saved = run._shutdown(EXIT_S)
         lost = "" if saved else " The last results could not be saved in time."
-        if is_interrupted:  # no wait() was forgotten
-            print(
-                f"nbrun: interrupted; the run on {run._path} ends with {count_text(progress)}, and the same command "
-                f"goes on with what is missing.{lost}",
-                file=sys.stderr,
-            )
-            continue
-        print(
-            f"nbrun: the interpreter ends while the run on {run._path} is "
-            f"{progress.state.value} ({count_text(progress)}).{lost} "
-            "Start it again to go on with what is missing; call run.wait() at a script's end or in the last cell.",
-            # A kernel's sys.stderr goes to a front end that has gone. Its own standard error is that of the program
-            # which started it: the terminal of `jupyter execute` or papermill, both of which end with success.
-            file=sys.__stderr__ if "ipykernel" in sys.modules else sys.stderr,
-        )
+        say_end = _say_interrupted if is_interrupted else _say_unfinished
+        say_end(run._path, progress, lost)
+
+
+def _say_interrupted(path: Path, progress: Progress, lost: str) -> None:
+    print(
+        f"nbrun: interrupted; the run on {path} ends with {count_text(progress)}, and the same command "
+        f"goes on with what is missing.{lost}",
+        file=sys.stderr,
+    )
+
+
+def _say_unfinished(path: Path, progress: Progress, lost: str) -> None:
+    """Report a forgotten wait()."""
+    print(
+        f"nbrun: the interpreter ends while the run on {path} is "
+        f"{progress.state.value} ({count_text(progress)}).{lost} "
+        "Start it again to go on with what is missing; call run.wait() at a script's end or in the last cell.",
+        # A kernel's sys.stderr goes to a front end that has gone. Its own standard error is that of the program
+        # which started it: the terminal of `jupyter execute` or papermill, both of which end with success.
+        file=sys.__stderr__ if "ipykernel" in sys.modules else sys.stderr,
+    )
 
 
 _hook_before = sys.excepthook

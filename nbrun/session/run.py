@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbrun import panel
@@ -499,14 +500,16 @@ def show(shown: Shown, view: str | None, notify: Callable[[str], object]) -> Non
                 raise OSError("this process has no standard error")
             shown._show_console()
     except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
-        why = f"{type(e).__name__}: {e}"
-        if isinstance(e, ImportError):
-            why = "it needs anywidget and ipywidgets in this kernel's environment (pip install anywidget ipywidgets)"
-        text = f"The {view or 'view'} can't be shown: {why}. The run goes on; run.progress says how far it is."
+        text = f"The {view or 'view'} can't be shown: {_why(e)}. The run goes on; run.progress says how far it is."
         warn(text, RuntimeWarning)
         notify(text)
         if view == "panel":
-            try:
+            with suppress(Exception):  # the warning has been shown
                 panel.publish_static(shown._controls)
-            except Exception:  # the warning has been shown
-                pass
+
+
+def _why(e: Exception) -> str:
+    """Return why a view can't be shown, in words."""
+    if isinstance(e, ImportError):
+        return "it needs anywidget and ipywidgets in this kernel's environment (pip install anywidget ipywidgets)"
+    return f"{type(e).__name__}: {e}"

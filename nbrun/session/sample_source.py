@@ -119,15 +119,20 @@ def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[st
         return Samples(iter(()), 0, {}, {}, ())
     if groups is not None:
         reader.read_id(head[0], 0)
-        wanted = _possible_keys(groups)
-        while (drawn := len(head)) < LOOK_AHEAD and all(wanted.isdisjoint(sample) for sample in head):
-            head += itertools.islice(stream, 1)
-            if len(head) == drawn:
-                break
-            reader.read_id(head[-1], drawn)
+        _look_ahead(stream, head, _possible_keys(groups), reader)
         reader.groups = _resolved(groups, head)
     reader.read(head[0], 0)
     return Samples(itertools.chain(head, stream), count, None, None, None if once else samples)
+
+
+def _look_ahead(stream: Iterator[Any], head: list[Any], wanted: set[str], reader: SampleReader) -> None:
+    """Draw samples of a stream to its head until one has a wanted key, or until many have none."""
+    while len(head) < LOOK_AHEAD and all(wanted.isdisjoint(sample) for sample in head):
+        drawn = list(itertools.islice(stream, 1))
+        if not drawn:
+            return
+        reader.read_id(drawn[0], len(head))
+        head += drawn
 
 
 def _length_of(samples: Any) -> int | None:
@@ -268,8 +273,12 @@ def _rows(frame: Any) -> list[dict[str, Any]]:
     rows = [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
     if "id" not in names:
         for row, label in zip(rows, frame.index, strict=True):
-            row["id"] = label if isinstance(label, str) or hasattr(label, "__index__") else str(label)
+            row["id"] = _id_of(label)
     return rows
+
+
+def _id_of(label: Any) -> Any:
+    return label if isinstance(label, str) or hasattr(label, "__index__") else str(label)
 
 
 # ---- one job on several machines: each takes the samples whose ids fall to it

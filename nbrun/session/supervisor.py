@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from nbrun.engine.state import SampleWork
 from nbrun.errors import (
@@ -127,16 +127,12 @@ class ChangedResults:
         self._tasks += plan.total
         if others := {run_id: n for run_id, n in plan.runs.items() if self.changes_since(run_id)}:
             self._add_other_settings(others)
-        if other_contexts := sum(n for context, n in plan.contexts.items() if context not in ("", sample.context)):
-            self._other_contexts += other_contexts
-            which = counted(self._other_contexts, "saved result is of a sample", "saved results are of samples")
-            self._report("contexts", f"{which} whose tests or limits have changed since.")
+        if n := sum(n for context, n in plan.contexts.items() if context not in ("", sample.context)):
+            self._add_other_contexts(n)
         if plan.retyped:
             self._add_retyped(plan.retyped)
         if plan.changed:
-            self._unmatched += plan.changed
-            which = counted(self._unmatched, "saved result has", "saved results have")
-            self._notices.set("unmatched", f"{which} no item in their sample now; they are kept.")
+            self._add_unmatched(plan.changed)
 
     def _add_other_settings(self, others: Mapping[str, int]) -> None:
         """Report results of earlier runs with other settings: how many there are, by run_id."""
@@ -145,6 +141,16 @@ class ChangedResults:
         more = f" and {len(lines) - 2:,} more" if len(lines) > 2 else ""
         which = counted(self._other_settings, "saved result was", "saved results were")
         self._report("settings", f"{which} made with other settings ({'; '.join(lines[:2])}{more}).")
+
+    def _add_other_contexts(self, n: int) -> None:
+        self._other_contexts += n
+        which = counted(self._other_contexts, "saved result is of a sample", "saved results are of samples")
+        self._report("contexts", f"{which} whose tests or limits have changed since.")
+
+    def _add_unmatched(self, n: int) -> None:
+        self._unmatched += n
+        which = counted(self._unmatched, "saved result has", "saved results have")
+        self._notices.set("unmatched", f"{which} no item in their sample now; they are kept.")
 
     def _report(self, subject: str, text: str) -> None:
         """Report results that `redo="changed"` would make again."""
@@ -156,16 +162,17 @@ class ChangedResults:
         first = self._first_retyped = self._first_retyped or found[0]
         self._retyped.update(one.how for one in found)
         how, n = self._retyped.most_common(1)[0]
-        all_ = "all " if n == self._tasks > 1 else ""
+        if n == 1:
+            they_differ, they_run, they_are = "1 item differs", "it is new and runs", "item is"
+        else:
+            all_ = "all " if n == self._tasks else ""
+            they_differ, they_run, they_are = f"{all_}{n:,} items differ", "they are new and run", "items are"
         example = f" ({first.example})" if first.example and first.how == how else ""
         key = f"such as key=lambda item: item[{first.same!r}]" if first.same else "a function that is equal for both"
-        verbs = ("differs", "it is", "runs", "item is") if n == 1 else ("differ", "they are", "run", "items are")
-        differ, they_are, run, items_are = verbs
         self._notices.set(
             "retyped",
-            f"{all_}{counted(n, 'item')} {differ} from the saved ones {how}{example}, so {they_are} new and {run} "
-            f"again. If the same {items_are} meant, stop the run and start with key=, {key}, "
-            "which finds what was saved without it.",
+            f"{they_differ} from the saved ones {how}{example}, so {they_run} again. If the same {they_are} meant, "
+            f"stop the run and start with key=, {key}, which finds what was saved without it.",
             is_logged=True,
         )
 
@@ -211,6 +218,11 @@ class Failed(NamedTuple):
     kind: str
     positions: frozenset[int]
     others: tuple[tuple[int, str], ...]
+
+    def restrict(self, state: SampleState) -> None:
+        """Leave only these of the sample's tasks to be run."""
+        state.missing = [p for p in state.missing if p in self.positions]
+        state.quarantined = [p for p in state.quarantined if p in self.positions]
 
 
 class Supervisor:
@@ -275,20 +287,10 @@ class Supervisor:
         Raises:
             ThreadLimitError: the system starts no more threads; the run has ended.
         """
-        store = self.store
         if not self._pass.is_first:
             self._pass.mark(self._tracker)
             self._tracker.begin_again()
-        self.notices.add_problems(store.problems)
-        if gone := store.manifest.gone:
-            whose = "its" if len(gone) == 1 else "their"
-            self.notices.add(f"Deleted since the last run: {_first_of(gone)}; {whose} tasks run again.")
-        if store.lock_caveat:
-            self.notices.add(store.lock_caveat)
-        space = store.watch_space(self.notices.add, self._remaining)
-        if short := space.at_start(self._samples.tasks):
-            self.notices.add(short)
-            warn(short)
+        self._report_directory()
         install()
         try:
             start_daemon(self._conduct, "nbrun-run")
@@ -306,6 +308,20 @@ class Supervisor:
             self._fed(e)
             self.ended.wait()
             raise
+
+    def _report_directory(self) -> None:
+        """Report what is odd about the directory, and too little free space from now on."""
+        store = self.store
+        self.notices.add_problems(store.problems)
+        if gone := store.manifest.gone:
+            whose = "its" if len(gone) == 1 else "their"
+            self.notices.add(f"Deleted since the last run: {_first_of(gone)}; {whose} tasks run again.")
+        if store.lock_caveat:
+            self.notices.add(store.lock_caveat)
+        space = store.watch_space(self.notices.add, self._remaining)
+        if short := space.at_start(self._samples.tasks):
+            self.notices.add(short)
+            warn(short)
 
     def find_unread(self, text: str, limit: int) -> tuple[list[str], int]:
         """Find samples that were not read yet: see model.RunControls."""
@@ -326,38 +342,29 @@ class Supervisor:
         if not isinstance(e, OSError):
             self.scheduler.on_internal_error(e)
             return
-        if isinstance(e, ResultsMovedError):
-            message, cause = f"Paused: {e}", cast("StorageError", e)
-        else:
-            where = f" ({e.filename})" if e.filename else ""
-            message = (
-                f"Paused: results can't be saved, {e.strerror or e}{where}. Nothing that was saved is lost, and newer "
-                "results wait in memory. Fix the problem, then call run.resume()."
-            )
-            cause = StorageError(message, path=str(self.store.path))
-            cause.__cause__ = e
-        trouble = _halted(message, cause)
-        self.scheduler.pause(message, trouble)
+        trouble = _halted(f"Paused: {e}", e) if isinstance(e, ResultsMovedError) else self._cannot_save(e)
+        self.scheduler.pause(str(trouble), trouble)
         run_state = self.scheduler.run_state
         if run_state.is_draining:
             run_state.trouble = run_state.trouble or trouble
             self.store.journal.lift_bound()  # otherwise workers that wait at the bound would never end
 
+    def _cannot_save(self, e: OSError) -> RunHaltedError:
+        where = f" ({e.filename})" if e.filename else ""
+        message = (
+            f"Paused: results can't be saved, {e.strerror or e}{where}. Nothing that was saved is lost, and newer "
+            "results wait in memory. Fix the problem, then call run.resume()."
+        )
+        cause = StorageError(message, path=str(self.store.path))
+        cause.__cause__ = e
+        return _halted(message, cause)
+
     # ---- the thread that ends the run
 
     def _conduct(self) -> None:
-        state, is_over = State.HALTED, False
+        state = State.HALTED
         try:
-            while not is_over:
-                self._wait_until_fed()
-                self._report_read_error()
-                if count := self.scheduler.all_fed():
-                    which = counted(count, "task was", "tasks were")
-                    how = "it runs last and alone" if count == 1 else "they run last, one by one"
-                    self.notices.add(f"{which} running when an earlier run died, twice; {how}.")
-                self.scheduler.wait_until_idle()
-                is_over = self._closes()
-            self._report_read_error()  # of samples that were added while the last tasks ran
+            self._wait_for_tasks()
             state = self._end()
         except BaseException as e:  # a fault of nbrun's own must end the run, not hang it
             self.halt = _halted(f"The run halted: {type(e).__name__}: {e}", e)
@@ -370,6 +377,20 @@ class Supervisor:
             uninstall()
             self.ended.set()
             self._on_end()
+
+    def _wait_for_tasks(self) -> None:
+        """Wait until all tasks have ended, also those of samples that are added meanwhile."""
+        is_over = False
+        while not is_over:
+            self._wait_until_fed()
+            self._report_read_error()
+            if count := self.scheduler.all_fed():
+                which = counted(count, "task was", "tasks were")
+                how = "it runs last and alone" if count == 1 else "they run last, one by one"
+                self.notices.add(f"{which} running when an earlier run died, twice; {how}.")
+            self.scheduler.wait_until_idle()
+            is_over = self._closes()
+        self._report_read_error()  # of samples that were added while the last tasks ran
 
     def _release(self) -> None:
         """Release the samples, since no task of this run can run again. Other runs keep what they need for that."""
@@ -456,15 +477,19 @@ class Supervisor:
                 continue
             if not self._is_over(raw, number):
                 self._feed_sample(raw, number)
-            if not self._is_list_saved:  # only now: the first tasks needn't wait for it
-                self._is_list_saved = True
-                self._note_totals()
+            self._save_list()  # only now: the first tasks needn't wait for it
             if not self.scheduler.wait_for_room():
                 return
         if not self._is_left and self._pass.only is None:
             self._all_read()
         if unknown := self._redo.unknown(self._seen):
             self.notices.add(f"redo: no sample has the id {_first_of(list(map(repr, unknown)))}.")
+
+    def _save_list(self) -> None:
+        """Save the ids of a long list of samples, and how many tasks each has, unless that was done."""
+        if not self._is_list_saved:
+            self._is_list_saved = True
+            self._note_totals()
 
     def _feed_ahead(self) -> set[int]:
         """Feed some samples of a list that have no file yet, where many before them have one. Return their places.
@@ -474,18 +499,20 @@ class Supervisor:
         samples, source = self._samples, self._samples.source
         if not self._pass.is_first or samples.by_id is None or not isinstance(source, (list, tuple)):
             return set()
-        new = (place for place, sample_id in enumerate(samples.by_id) if self.store.is_new(sample_id))
-        first = next(new, 0)
-        if first < AHEAD_FROM:
-            return set()
         ahead: set[int] = set()
         tasks = 0
-        for place in islice(itertools.chain((first,), new), MAX_AHEAD):
+        for place in self._places_without_file(samples.by_id):
             ahead.add(place)
             tasks += self._feed_sample(source[place], place).total
             if tasks >= self.scheduler.target_workers:
                 break
         return ahead
+
+    def _places_without_file(self, ids: Iterable[str]) -> Iterator[int]:
+        """Yield the places of the first samples that have no file yet; none unless many before them have one."""
+        new = (place for place, sample_id in enumerate(ids) if self.store.is_new(sample_id))
+        first = next(new, 0)
+        return islice(itertools.chain((first,), new), MAX_AHEAD) if first >= AHEAD_FROM else iter(())
 
     def _feed_more(self, more: Samples) -> None:
         """Feed those of the added samples that were not read yet."""
@@ -530,14 +557,18 @@ class Supervisor:
             self._samples = self._samples.with_more(samples)
             self._more.append(samples)
             if self._is_fed:
-                self._is_fed = False
-                self.scheduler.more_to_feed()
-                try:
-                    self.thread = start_daemon(self._read, "nbrun-feed", (False,))
-                except BaseException:
-                    self._is_fed = True
-                    raise
+                self._read_on()
         return True
+
+    def _read_on(self) -> None:
+        """Start another thread that reads, after all samples had been read. The caller holds the scheduler's lock."""
+        self._is_fed = False
+        self.scheduler.more_to_feed()
+        try:
+            self.thread = start_daemon(self._read, "nbrun-feed", (False,))
+        except BaseException:
+            self._is_fed = True
+            raise
 
     def _report_changed_sizes(self, ours: Mapping[str, object], theirs: Mapping[str, object]) -> None:
         """Report samples that are given again with another number of items, which this run doesn't read again."""
@@ -575,22 +606,23 @@ class Supervisor:
 
     def next_pass(self, kind: str | None = None) -> Pass:
         """Return what a restart runs: all that is missing, or only errors of one kind. Called after the end."""
-        tracker, numbers = self._tracker, self._tracker.numbers()
-        failed = self.scheduler.failed_samples()
-        source = self._samples.source
-        if source is not None:
-            stream = with_ids(source)
-        else:
-            kept = {sample.id: sample.raw for sample in [*map(_sample_of, failed), *self._rest]}
-            stream = itertools.chain(kept.values(), self._samples.stream if kind is None else ())
-        samples = replace(self._samples, stream=stream)
+        numbers, failed = self._tracker.numbers(), self.scheduler.failed_samples()
+        samples = self._samples_again(failed, is_only_failed=kind is not None)
         if kind is not None:
             only = _failed_with(kind, failed)
             count = sum(len(f.positions) for f in only.values())
             return Pass(samples, numbers, count, (), self._tasks, only)
-        ids = numbers if source is not None else [s.work.sample_id for s in failed]
-        count = sum(tracker.errors_of(numbers[sample_id]) for sample_id in ids)
+        ids = [s.work.sample_id for s in failed] if samples.source is None else numbers
+        count = sum(self._tracker.errors_of(numbers[sample_id]) for sample_id in ids)
         return Pass(samples, numbers, count, ids, self._tasks)
+
+    def _samples_again(self, failed: Iterable[SampleWork], *, is_only_failed: bool) -> Samples:
+        """Return the samples for a restart: of a stream those that are still in memory, then those not read yet."""
+        if self._samples.source is not None:
+            return replace(self._samples, stream=with_ids(self._samples.source))
+        kept = {sample.id: sample.raw for sample in [*map(_sample_of, failed), *self._rest]}
+        unread = () if is_only_failed else self._samples.stream
+        return replace(self._samples, stream=itertools.chain(kept.values(), unread))
 
     def _note_totals(self) -> None:
         """Save how many samples and tasks there are, as far as it is known."""
@@ -619,12 +651,7 @@ class Supervisor:
         if sample.id in self._seen:
             raise duplicate(sample.id, self._seen[sample.id], number)
         self._seen[sample.id] = number
-        rules = RerunRules(
-            self._redo.results.get(sample.id, {}),
-            self._redo.runs_again(sample.id, lambda run_id, context: self.changed.is_current(sample, run_id, context)),
-            self._again(sample),
-        )
-        plan = self.store.begin(sample, rules, self.scheduler.wait_for_resume)
+        plan = self.store.begin(sample, self._rules_for(sample), self.scheduler.wait_for_resume)
         self.changed.add(sample, plan)
         failed = self._pass.failed_of(sample.id)
         place = self._count_sample(sample, plan, is_partial=failed is not None)
@@ -633,22 +660,27 @@ class Supervisor:
             self._tracker.sample_done()
             return sample
         state.number = place
-        others: Sequence[tuple[int, str]] = ()
-        if failed is not None:
-            others = failed.others
-            state.missing = [p for p in state.missing if p in failed.positions]
-            state.quarantined = [p for p in state.quarantined if p in failed.positions]
-        self.scheduler.feed(state, others)
+        if failed is None:
+            self.scheduler.feed(state)
+        else:
+            failed.restrict(state)
+            self.scheduler.feed(state, failed.others)
         return sample
+
+    def _rules_for(self, sample: Sample) -> RerunRules:
+        """Return which saved results of a sample are made again."""
+        return RerunRules(
+            self._redo.results.get(sample.id, {}),
+            self._redo.runs_again(sample.id, lambda run_id, context: self.changed.is_current(sample, run_id, context)),
+            self._again(sample),
+        )
 
     def _count_sample(self, sample: Sample, plan: ResumePlan, *, is_partial: bool) -> int:
         """Count a sample's tasks, unless only some of them run again. Return its number on the tracker."""
         number = self._pass.numbers.get(sample.id)
         if number is not None:  # it was read before
             if not is_partial:
-                if self._tracker.is_complete(number):
-                    self._tracker.sample_done(-1)
-                self._tracker.sample_again(number, plan.total, plan.done)
+                self._count_again(number, plan)
             return number
         for group in sample.groups:
             self._tasks[group.name] += len(group.runnable)
@@ -663,6 +695,12 @@ class Supervisor:
             unexpected=plan.unexpected,
             tally=plan.tally,
         )
+
+    def _count_again(self, number: int, plan: ResumePlan) -> None:
+        """Count the tasks of a sample that was read before."""
+        if self._tracker.is_complete(number):
+            self._tracker.sample_done(-1)
+        self._tracker.sample_again(number, plan.total, plan.done)
 
     def _again(self, sample: Sample) -> RejudgeFilter | None:
         """Return a filter for saved results that `redo="errors"` or `fn.again` makes again, or None."""
@@ -697,10 +735,7 @@ class Supervisor:
         """Save everything and release the directory."""
         scheduler, store = self.scheduler, self.store
         self.notices.add_problems(store.problems)
-        is_whole = self._pass.is_first and self.halt is None and not scheduler.run_state.is_draining
-        if is_whole and (n := store.unvisited):
-            which = counted(n, "sample in the directory is", "samples in the directory are")
-            self.notices.add(f"{which} not among the samples of this run; the results are kept and are loaded.")
+        self._report_unvisited()
         if scheduler.flag.is_set:
             scheduler.wait_for_workers(TUNING.abandon_after_s)
             store.journal.close_intake()
@@ -712,6 +747,13 @@ class Supervisor:
         if self.halt is not None:
             return State.HALTED
         return State.STOPPED if scheduler.run_state.is_draining or not clean else State.DONE
+
+    def _report_unvisited(self) -> None:
+        """Report samples of the directory that were not given to this run, if all that were given were read."""
+        is_whole = self._pass.is_first and self.halt is None and not self.scheduler.run_state.is_draining
+        if is_whole and (n := self.store.unvisited):
+            which = counted(n, "sample in the directory is", "samples in the directory are")
+            self.notices.add(f"{which} not among the samples of this run; the results are kept and are loaded.")
 
     def _finish_store(self) -> bool:
         """Save everything. Return False if the disk refuses, and the run was stopped instead of resumed."""

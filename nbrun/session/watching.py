@@ -86,17 +86,19 @@ def _read_paths(results: Any) -> list[Path]:
     given = [results] if isinstance(results, (str, os.PathLike)) else results
     if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable):
         raise InputError(f"results={results!r:.80}: give the path of a folder, or a list of paths.")
-    paths = []
-    for one in given:
-        path = as_path(one)
-        if path is None:
-            raise InputError(f"results: {one!r:.80} is no path of a folder.")
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file. Give the folder that a run writes into.")
-        paths.append(path)
+    paths = list(dict.fromkeys(map(_read_path, given)))
     if not paths:
         raise InputError("results is empty: give at least one folder.")
-    return list(dict.fromkeys(paths))
+    return paths
+
+
+def _read_path(value: object) -> Path:
+    path = as_path(value)
+    if path is None:
+        raise InputError(f"results: {value!r:.80} is no path of a folder.")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file. Give the folder that a run writes into.")
+    return path
 
 
 class Watch:
@@ -223,6 +225,11 @@ class Watch:
         self._set_totals()
         if is_first:
             self._tracker.begin_watching()
+        self._publish()
+        return all(directory.is_done for directory in self._watched)
+
+    def _publish(self) -> None:
+        """Let views see what the look has found."""
         if any(directory.is_written for directory in self._watched):
             state = State.RUNNING
             self._tracker.resume()
@@ -230,7 +237,6 @@ class Watch:
             state = State.PAUSED
             self._tracker.pause()
         self._seen = _Seen(state, self._message(), [directory.row() for directory in self._watched])
-        return all(directory.is_done for directory in self._watched)
 
     def _message(self) -> str:
         """Return what is left in the directories that need saying; "" if none does."""
@@ -321,9 +327,11 @@ class _Directory:
         is_held = bool(holder_of(self.path / FOLDER / "lock"))
         follower, changed = self.follower, self._follow()
         is_complete = follower.is_there and complete(follower.counts.values(), follower.totals)
-        if not (is_held or is_complete or is_first) and changed:
-            self._changed_at = time.monotonic()
-        self.is_written = is_held or (not is_complete and self._is_written_elsewhere())
+        self.is_written = is_held
+        if not (is_held or is_complete):
+            if changed and not is_first:
+                self._changed_at = time.monotonic()
+            self.is_written = self._is_written_elsewhere()
         self.is_done = is_complete and not self.is_written and not self._trouble
         self._is_complete = is_complete
         return changed
