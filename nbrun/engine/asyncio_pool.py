@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -167,13 +168,12 @@ class AsyncioPool(SingleThreadPool):
             self._has_cancelled = True
             for task in list(self._in_flight):
                 task.cancel()
-        if not scheduler.run_state.is_open:
-            if not self._in_flight or not scheduler.run_state.is_draining:
-                assert self._loop is not None
-                self._is_over = True
-                self._loop.stop()
-            return
-        self._begin_tasks()
+        if scheduler.run_state.is_open:
+            self._begin_tasks()
+        elif not self._in_flight or not scheduler.run_state.is_draining:
+            assert self._loop is not None
+            self._is_over = True
+            self._loop.stop()
 
     def _begin_tasks(self) -> None:
         scheduler, loop = self.scheduler, self._loop
@@ -303,20 +303,23 @@ class AsyncioPool(SingleThreadPool):
 
     def _complete_all(self) -> None:
         """Complete outcomes until the loop has ended: each time all that are queued, sample by sample."""
-        while True:
+        has_ended = False
+        while not has_ended:
             outcomes = [self._outcomes.get()]
             outcomes += [self._outcomes.get_nowait() for _ in range(self._outcomes.qsize())]  # no other thread gets any
-            group: dict[SampleWork, CompletedTasks] = {}
-            for sample, position, record, failure in filter(None, outcomes):
-                completed = group.get(sample) or group.setdefault(sample, CompletedTasks(sample, []))
-                if record is not None:
-                    completed.records.append(record)
-                elif failure is not None:
-                    add_failure(self.scheduler, completed, position, failure)
-            for completed in group.values():
+            for completed in self._by_sample(filter(None, outcomes)):
                 complete(self.scheduler, completed)
             if self._is_full:
                 with self.scheduler.lock:
                     self._ask()
-            if outcomes[-1] is None:  # the loop has ended
-                return
+            has_ended = outcomes[-1] is None
+
+    def _by_sample(self, outcomes: Iterable[Outcome]) -> Collection[CompletedTasks]:
+        group: dict[SampleWork, CompletedTasks] = {}
+        for sample, position, record, failure in outcomes:
+            completed = group.get(sample) or group.setdefault(sample, CompletedTasks(sample, []))
+            if record is not None:
+                completed.records.append(record)
+            elif failure is not None:
+                add_failure(self.scheduler, completed, position, failure)
+        return group.values()

@@ -276,15 +276,19 @@ def shutdown_notice(executor: object, is_owned: bool) -> str:
 
 def _sentence(executor: object, is_owned: bool) -> str:
     is_kernel = "ipykernel" in sys.modules
-    then = _UNKNOWN
-    if _kind(executor) == "distributed":
-        then = _LEFT
-    elif hasattr(executor, "_processes"):  # a process pool or loky; a kernel ends all its children when it ends
-        then = _ENDED if is_owned or is_kernel else _WAITED + _BY_FACTORY
-    elif takes_kernel_along(executor):
-        then = _WAITED_A_LITTLE if is_kernel else _WAITED
-    what = "kernel" if is_kernel else "program"
+    what, then = "kernel" if is_kernel else "program", _what_happens(executor, is_owned, is_kernel)
     return f"When this {what} ends, what is saved stays, what waits in the executor is cancelled, and {then}."
+
+
+def _what_happens(executor: object, is_owned: bool, is_kernel: bool) -> str:
+    """Return what happens to a task under way when the interpreter ends."""
+    if _kind(executor) == "distributed":
+        return _LEFT
+    if hasattr(executor, "_processes"):  # a process pool or loky; a kernel ends all its children when it ends
+        return _ENDED if is_owned or is_kernel else _WAITED + _BY_FACTORY
+    if takes_kernel_along(executor):
+        return _WAITED_A_LITTLE if is_kernel else _WAITED
+    return _UNKNOWN
 
 
 def _kind(executor: object) -> str:

@@ -24,7 +24,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from nbrun.engine.executor_handle import (
     ExecutorHandle,
@@ -244,16 +245,23 @@ class Dispatcher(SingleThreadPool):
                 return
 
     def _has_room(self) -> bool:
-        target_workers = self.scheduler.target_workers
+        """Return whether another chunk may be sent."""
         if self.handle.is_closing:  # the interpreter is exiting
             return False
         first = next(iter(self.out.values()), None)
-        if first is not None and (self._lost_workers.quarantined or first.is_alone):
+        if first is None:
+            return True
+        if self._lost_workers.quarantined or first.is_alone:
             return False  # a task that lost workers runs with nothing beside it
-        per_slot = self._chunk_sizer.chunks_a_slot if (self.handle.width or 0) <= target_workers else 1
+        most = self._chunks_a_slot() * self.scheduler.target_workers
+        return len(self.out) < most and self._bytes < MOST_BYTES_OUT
+
+    def _chunks_a_slot(self) -> int:
+        """Return how many chunks a slot may have in the executor: one that runs, and perhaps one that waits there."""
         if self.scheduler.gate.is_active:  # what is sent must start at once
-            per_slot = 1
-        return len(self.out) < per_slot * target_workers and (not self.out or self._bytes < MOST_BYTES_OUT)
+            return 1
+        has_queue = (self.handle.width or 0) <= self.scheduler.target_workers
+        return self._chunk_sizer.chunks_a_slot if has_queue else 1
 
     def _pick(self) -> Chunk | None:
         """Return the next chunk to send, or None if none may be sent now."""
@@ -331,10 +339,7 @@ class Dispatcher(SingleThreadPool):
             return  # a late result of a call that was given up
         self._bytes -= chunk.size
         try:
-            raw = future.result(0)
-            answer = pickle.loads(raw) if isinstance(raw, bytes) else raw
-            if answer is not None:
-                worker, rows, written = answer
+            answer = _unpack(future.result(0))
         except BaseException as e:  # a broken pool, a cancelled future, SystemExit from a future
             self._lost_workers.lost(chunk, e)
             return
@@ -342,6 +347,7 @@ class Dispatcher(SingleThreadPool):
         if answer is None:
             self._send_chunk(chunk, with_function=True)
             return
+        rows = answer.rows
         self._lost_workers.forget(chunk)
         if rows and rows[-1][0] == WHOLE:
             rows.pop()
@@ -349,12 +355,12 @@ class Dispatcher(SingleThreadPool):
         left = chunk.items[len(rows) :]
         if left:
             self.scheduler.give_back(left)
-        self._came_back(chunk, rows, len(raw) if isinstance(raw, bytes) else 0)
+        self._came_back(chunk, rows, answer.size)
         self._is_settling = True
         self._send()  # before the results are processed, so that no slot waits for that
         self._is_settling = False
-        self._receive(chunk, written)
-        settle(self.scheduler, chunk.items, worker, rows, self.payload.encoder)
+        self._receive(chunk, answer.written)
+        settle(self.scheduler, chunk.items, answer.worker, rows, self.payload.encoder)
 
     def _receive(self, chunk: Chunk, written: list[tuple[int, TaskOutput]]) -> None:
         """Pass on what tasks have printed in their worker."""
@@ -375,16 +381,33 @@ class Dispatcher(SingleThreadPool):
         only on executors that report running calls, or if all results are to be dropped.
         """
         self._has_cancelled = True
-        futures = {token: chunk.future for token, chunk in list(self.out.items()) if chunk.future is not None}
-        at_once = self.scheduler.flag.is_set or self.handle.is_closing
-        if not at_once and not any(future.running() for future in futures.values()):
-            return
-        for token, future in futures.items():
-            try:
-                if future.cancel():
-                    self._bytes -= self.out.pop(token).size
-            except Exception:  # some executors' cancel() raises
-                continue
+        out = list(self.out.items())
+        drops_results = self.scheduler.flag.is_set or self.handle.is_closing
+        if drops_results or any(chunk.future.running() for _, chunk in out):
+            for token, chunk in out:
+                with suppress(Exception):  # some executors' cancel() raises
+                    if chunk.future.cancel():
+                        self._bytes -= self.out.pop(token).size
+
+
+class Answer(NamedTuple):
+    """What a call of `run_chunk` returned, and its size in bytes, 0 if the worker is a thread of this process."""
+
+    worker: str
+    rows: list[Row]
+    written: list[tuple[int, TaskOutput]]
+    size: int
+
+
+def _unpack(raw: Any) -> Answer | None:
+    """Return the answer of a call; None if the worker needs the function first."""
+    size = 0
+    if isinstance(raw, bytes):
+        size, raw = len(raw), pickle.loads(raw)
+    if raw is None:
+        return None
+    worker, rows, written = raw
+    return Answer(worker, rows, written, size)
 
 
 #: A chunk should take TARGET_S. Tasks that take ALONE_S or more are sent one by one. MOST_TASKS and MOST_BYTES bound a
@@ -453,7 +476,10 @@ class Chunk:
         number: counts the chunks in the order in which they were first made.
         is_alone: nothing else may run meanwhile, since its task lost workers.
         is_quarantined: its task was running when earlier runs died; only other quarantined chunks may run meanwhile.
+        future: of its call; set when it is sent.
     """
+
+    future: Future[Any]
 
     __slots__ = ("future", "generation", "is_alone", "is_quarantined", "items", "number", "sent_ns", "size", "slot")
 
@@ -461,7 +487,6 @@ class Chunk:
         self.items, self.number, self.is_alone, self.is_quarantined = items, number, is_alone, is_quarantined
         self.size = self.sent_ns = 0
         self.generation = self.slot = -1
-        self.future: Future[Any] | None = None
 
     def note(self, sink: ResultSink[SampleTasks], out: Iterable[Chunk]) -> None:
         """Record its tasks as running, in a slot of the in-flight record that none of the chunks `out` uses."""
@@ -505,22 +530,24 @@ class LostWorkers:
 
     def lost(self, chunk: Chunk, e: BaseException) -> None:
         """Requeue or count the tasks of a chunk whose future failed with `e`."""
+        give_back = self._dispatcher.scheduler.give_back
         if isinstance(e, ImportError):
-            self._dispatcher.scheduler.give_back(chunk.items)
+            give_back(chunk.items)
             self._dispatcher.pause(
                 f"Paused: a worker of the executor can't import what it needs ({e}). Install nbrun and cloudpickle "
                 "there in the same versions as here, then run.resume().",
                 e,
             )
-            return
-        is_break = isinstance(e, BrokenExecutor)
-        if isinstance(e, CancelledError) or (is_break and not self._can_have_run(chunk)):
-            self._dispatcher.scheduler.give_back(chunk.items)
-        else:
-            self._count(chunk, e)
-        if isinstance(e, CancelledError):
+        elif isinstance(e, CancelledError):
+            give_back(chunk.items)
             self.refused(chunk.generation, e)
-        elif is_break:
+        elif not isinstance(e, BrokenExecutor):
+            self._count(chunk, e)
+        else:
+            if self._can_have_run(chunk):
+                self._count(chunk, e)
+            else:
+                give_back(chunk.items)
             self._replace(chunk.generation, e)
 
     def refused(self, generation: int, e: BaseException) -> None:

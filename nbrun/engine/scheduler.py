@@ -470,18 +470,19 @@ class FailedTasks:
     def _retry(self, sample: SampleWork, kind: str | None) -> int:
         scheduler = self._scheduler
         with scheduler.lock:
-            again = [e for e in sample.errors if kind is None or e[1] == kind]
+            again = [error for error in sample.errors if kind in (None, error[1])]
             if not again:
                 return 0
-            sample.errors = [e for e in sample.errors if kind is not None and e[1] != kind]
+            sample.errors = [error for error in sample.errors if kind not in (None, error[1])]
             self._forget(sample)  # it comes back if any is left when these have ended
             scheduler.open_samples.add(sample)
             sample.left += len(again)
-        scheduler.sink.reopen(sample.work, [position for position, _ in again])
+        positions = [position for position, _ in again]
+        scheduler.sink.reopen(sample.work, positions)
         scheduler.tracker.error_again(sample.work.number, [kind for _, kind in again])
         with scheduler.lock:
             scheduler.failure_detector.restart()
-        scheduler.give_back([(sample, position) for position, _ in again])
+        scheduler.give_back([(sample, position) for position in positions])
         return len(again)
 
 
@@ -664,15 +665,22 @@ class Outlook:
             return ""
         with scheduler.lock:
             now = time.monotonic()
-            count, is_held = queue.delayed, gate.is_held(now)
-            is_shown = is_held or count >= scheduler.target_workers or (count and not self._pool.at_work())
-            if not is_shown or not scheduler.run_state.is_running:
+            if not self._must_tell_waiting(now):
                 return ""
-            reason, others = (gate.reason, 0) if is_held else queue.most_frequent_reason()
+            count = queue.delayed
+            reason, others = (gate.reason, 0) if gate.is_held(now) else queue.most_frequent_reason()
             due = max(queue.next_due if count else now, gate.next_at(now) if gate.is_active else now)
         what = f"{count:,} waiting" if count else "Waiting"
         more = f" and {counted(others, 'other reason')}" if others else ""
         return ", ".join(filter(None, [f"{what}: {_short(reason) or 'no reason given'}{more}", _next_text(due - now)]))
+
+    def _must_tell_waiting(self, now: float) -> bool:
+        """Return whether all attempts are held back, many tasks wait, or all do. The caller holds the lock."""
+        scheduler, count = self._scheduler, self._scheduler.queue.delayed
+        if not scheduler.run_state.is_running:
+            return False
+        is_many = count >= scheduler.target_workers
+        return is_many or scheduler.gate.is_held(now) or (count > 0 and not self._pool.at_work())
 
 
 def _short(reason: str) -> str:

@@ -427,9 +427,10 @@ class StartGate:
         if began is not None and self._cycle_began is None:
             self._cycle_began = began
         self._teaches |= began is not None
-        if self._outage_began is not None and not was_held:
+        if self._outage_began is None:
+            self._outage_began = now
+        elif not was_held:
             wait_s = max(wait_s, min(MOST_S, SHARE * (now - self._outage_began)))
-        self._outage_began = now if self._outage_began is None else self._outage_began
         self._held_until = max(self._held_until or 0.0, now + wait_s)
         self.reason = reason
         self.is_active = True
