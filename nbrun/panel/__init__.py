@@ -24,15 +24,19 @@ def choose_view() -> str | None:
     A notebook is any front end that talks to an ipykernel: Jupyter's own shell, and those that Colab, Databricks and
     others derive from it under names of their own.
     """
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    names = {cls.__name__ for cls in type(shell).__mro__}
-    if "ZMQInteractiveShell" in names or "IPKernelApp" in getattr(shell, "config", ()):
+    if _is_in_notebook():
         return "panel"
     try:
         return "console" if sys.stderr.isatty() else None
     except (AttributeError, ValueError):  # pythonw has no stderr; a daemon may have closed it
         return None
+
+
+def _is_in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    is_derived = any(cls.__name__ == "ZMQInteractiveShell" for cls in type(shell).__mro__)
+    return is_derived or "IPKernelApp" in getattr(shell, "config", ())
 
 
 def show(controls: RunControls) -> Panel:

@@ -107,10 +107,13 @@ def _lines(progress: Progress) -> Iterator[str]:
         ", ".join([f"{progress.samples_done:,}{of} samples finished", *filter(counts.get, counts)]),
         ", ".join(f"{name} {n:,}" for name, n in verdicts),
         ", ".join(filter(None, [unexpected, *quality_texts(progress)])),
-        end_advice(progress) if progress.ended else "",
-        f"Results: {progress.results}" if progress.results and not progress.ended else "",
+        end_advice(progress) if progress.ended else _where(progress),
     )
     return filter(None, lines)
+
+
+def _where(progress: Progress) -> str:
+    return f"Results: {progress.results}" if progress.results else ""
 
 
 def _error(note: ErrorNote) -> str:

@@ -375,12 +375,13 @@ class Throughput:
         self._ends: list[int] = []
         self._last: float | None = None  # when the run was looked at last, if it was running then
         self._passed_s = 0.0  # of the current interval
-        self._before: int | None = None  # how many tasks had ended when that began
+        self._before = 0  # how many tasks had ended when that began
+        self._is_begun = False
 
     def add(self, now: float, ends: int, running: bool) -> None:
         """Record that `ends` tasks had ended by `now`."""
-        if self._before is None:
-            self._before = ends  # those before the first look belong to no interval
+        if not self._is_begun:
+            self._is_begun, self._before = True, ends  # those before the first look belong to no interval
         if self._last is not None:
             self._passed_s += now - self._last
         self._last = now if running else None
@@ -393,11 +394,15 @@ class Throughput:
         self._passed_s -= passed * self.step_s
         self._before = ends
         while len(self._ends) > POINTS:
-            if len(self._ends) % 2:  # the last one belongs to the current interval then
-                self._before -= self._ends.pop()
-                self._passed_s += self.step_s
-            self._ends = [a + b for a, b in zip(self._ends[::2], self._ends[1::2], strict=True)]
-            self.step_s *= 2
+            self._double_step()
+
+    def _double_step(self) -> None:
+        """Make one interval of each two."""
+        if len(self._ends) % 2:  # the last one belongs to the current interval then
+            self._before -= self._ends.pop()
+            self._passed_s += self.step_s
+        self._ends = [a + b for a, b in zip(self._ends[::2], self._ends[1::2], strict=True)]
+        self.step_s *= 2
 
     @property
     def rates(self) -> list[float]:

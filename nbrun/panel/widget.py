@@ -222,10 +222,13 @@ def tasks_of(rows: Iterable[TaskSummary]) -> Message:
     names = {}
     for name, text in _TEXTS.items():
         columns[name], names[name] = _numbered(sendable(text(row) or "", NAME_CHARS) for row in rows)
-    shown = rows[:PREVIEWS]
-    previews = {name: [without_surrogates(text(row)) for row in shown] for name, text in _PREVIEWS.items()}
-    previews = {name: texts for name, texts in previews.items() if any(texts)}
-    return make_message({"tasks": len(rows), "names": names, "previews": previews}, columns)
+    return make_message({"tasks": len(rows), "names": names, "previews": _previews(rows[:PREVIEWS])}, columns)
+
+
+def _previews(rows: Iterable[TaskSummary]) -> dict[str, list[str]]:
+    """Return the beginnings of items and results, of those that any task has."""
+    previews = {name: [without_surrogates(text(row)) for row in rows] for name, text in _PREVIEWS.items()}
+    return {name: texts for name, texts in previews.items() if any(texts)}
 
 
 def _numbered(texts: Iterable[str]) -> tuple[list[int], list[str]]:
