@@ -330,10 +330,6 @@ class ProgressTracker:
             sums = self._sums
             ended = sums["done"] + sums["errors"]
             rate = self._rate_estimator.rate(now, self._ends) if is_live else None
-            eta = None
-            if rate and self._total is not None:
-                left = max(0, self._total - ended)
-                eta = max(left / rate, least_left_s) if left else 0.0
             return Progress(
                 state=state,
                 total=self._total,
@@ -355,7 +351,7 @@ class ProgressTracker:
                 tally=self._tally,
                 means={name: Mean(total / n if n else None, n) for name, (n, total) in self._metrics.items()},
                 rate_per_s=rate,
-                eta_s=eta,
+                eta_s=self._eta_s(rate, ended, least_left_s),
                 elapsed_s=self._elapsed_s(now),
                 message=without_surrogates(message),
                 workers=workers,
@@ -370,6 +366,13 @@ class ProgressTracker:
             )
 
     # ---- called with the lock held
+
+    def _eta_s(self, rate: float | None, ended: int, least_left_s: float) -> float | None:
+        """Return the time that is left, in seconds; None while that is not known."""
+        if not rate or self._total is None:
+            return None
+        left = max(0, self._total - ended)
+        return max(left / rate, least_left_s) if left else 0.0
 
     def _elapsed_s(self, now: float) -> float:
         until = now if self._paused_at is None else self._paused_at

@@ -233,15 +233,24 @@ def _read_struct(value: Mapping[str, object]) -> tuple[Sequence[object], Sequenc
         raise ValueError(f"is a struct of lists of unequal length: {lengths}.")
     languages = columns.get("language", ())
     if languages:
-        columns["language"] = [language_of_number(x) if _is_number(x) else x for x in languages]
+        columns["language"] = list(map(_language_name, languages))
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    skipped = {i for i, x in enumerate(languages) if _is_number(x) and x == 0}
-    runnable = [i for i in range(len(rows)) if i not in skipped] if skipped else range(len(rows))
-    return rows, runnable, len(skipped)
+    runnable: Sequence[int] = range(len(rows))
+    if any(map(_is_skipped, languages)):
+        runnable = [i for i, language in enumerate(languages) if not _is_skipped(language)]
+    return rows, runnable, len(rows) - len(runnable)
 
 
 def _is_number(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _language_name(language: object) -> object:
+    return language_of_number(language) if _is_number(language) else language
+
+
+def _is_skipped(language: object) -> bool:
+    return _is_number(language) and language == 0
 
 
 def _column(name: str, column: object) -> Sequence[object]:
@@ -404,7 +413,7 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Sequence[M
     out: dict[str, str] = {}
     missing: list[tuple[str, str]] = []
     for name, pairs in zip(asked, spellings, strict=True):
-        group, key = next((pair for pair in pairs if pair[1] in keys), pairs[0])
+        group, key = _spelling_in(keys, pairs)
         group = without_surrogates(group)
         if group in out:
             raise InputError(f"groups: {name!r} names the group {group!r} twice; leave one of them out.")
@@ -435,18 +444,28 @@ def _spellings(name: str) -> list[tuple[str, str]]:
     return [(name[:-1], name), as_group] if is_plural else [as_group, (name, name)]
 
 
-def _missing_groups(missing: Sequence[tuple[str, str]], keys: Sequence[str]) -> str:
-    import difflib  # loads slowly
+def _spelling_in(keys: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Return the pair whose key the samples have; the likeliest if they have none."""
+    return next((pair for pair in pairs if pair[1] in keys), pairs[0])
 
+
+def _missing_groups(missing: Sequence[tuple[str, str]], keys: Sequence[str]) -> str:
     lines = []
     for name, key in missing:
-        near = [k for k in keys if k.lower().rstrip("s") == key.lower().rstrip("s")]
-        near = near or difflib.get_close_matches(key, keys, 1) or difflib.get_close_matches(name, keys, 1)
+        near = _similar(name, key, keys)
         meant = f" Did you mean {near[0]!r}?" if near else ""
         lines.append(f"groups: no sample has {key!r}, which would hold the items of group {name!r}.{meant}")
     listed = ", ".join(map(repr, keys[:20])) or "nothing beside their ids"
     more = f" and {len(keys) - 20} more" if len(keys) > 20 else ""
     return f"{' '.join(lines)} The samples have {listed}{more}."
+
+
+def _similar(name: str, key: str, keys: Sequence[str]) -> Sequence[str]:
+    """Return keys that may have been meant by a group's name and its key."""
+    import difflib  # loads slowly
+
+    near = [k for k in keys if k.lower().rstrip("s") == key.lower().rstrip("s")]
+    return near or difflib.get_close_matches(key, keys, 1) or difflib.get_close_matches(name, keys, 1)
 
 
 #: See SampleReader.check_items.
@@ -623,17 +642,20 @@ class SampleReader:
             return
         end = time.thread_time() + seconds
         for number, raw in enumerate(samples):
-            where = _Place(number, self.read_id(raw, number))
-            if not self.groups:
-                self._check_items(ITEM_GROUP, [raw], (0,), where)
-            for name, field in (self.groups or {}).items():
-                try:
-                    items, runnable, _ = read_items(raw.get(field))
-                except ValueError:  # reported when it is read
-                    continue
-                self._check_items(name, items, runnable, where)
+            self._check_sample(raw, _Place(number, self.read_id(raw, number)))
             if time.thread_time() > (end if number >= FIRST_CHECKED else end + 1.0):
                 return
+
+    def _check_sample(self, raw: Mapping[str, object], where: _Place) -> None:
+        if not self.groups:
+            self._check_items(ITEM_GROUP, [raw], (0,), where)
+            return
+        for name, field in self.groups.items():
+            try:
+                items, runnable, _ = read_items(raw.get(field))
+            except ValueError:  # reported when it is read
+                continue
+            self._check_items(name, items, runnable, where)
 
     def _digest_context(self, raw: Mapping[str, object], where: _Place) -> str:
         assert self.groups is not None
