@@ -104,6 +104,40 @@ print("ALL WELL")
     assert "ALL WELL" in said
 
 
+def test_a_file_that_an_indexer_has_open_for_a_moment_gets_its_name_then(tmp_path: Path) -> None:
+    """Both when a file is replaced and when it is new, as a sample whose results are saved at once is."""
+    said = run_there(
+        """
+import os
+from pathlib import Path
+from nbrun.storage import files
+
+rename, replace, refused = os.rename, os.replace, []
+
+def in_use(call):
+    def change(source, target, **kwargs):
+        if len(refused) % 3 < 2:
+            refused.append(target)
+            raise PermissionError(13, "used by another process", source)
+        refused.append("")
+        return call(source, target, **kwargs)
+    return change
+
+os.rename, os.replace = in_use(rename), in_use(replace)
+for replace in (False, True):
+    files.NewFile("s.json", [b"%d" % replace], "s.tmp").put(replace=replace)
+    assert Path("s.json").read_bytes() == b"%d" % replace
+try:
+    files.NewFile("s.json", [b"2"], "s.tmp").put(replace=False)
+except FileExistsError:
+    assert Path("s.json").read_bytes() == b"1" and len(refused) >= 6
+    print("ALL WELL")
+""",
+        tmp_path,
+    )
+    assert "ALL WELL" in said
+
+
 def test_judging_on_this_machine_names_wsl(tmp_path: Path) -> None:
     said = run_there(
         """

@@ -540,7 +540,7 @@ def _rename_new(source: str | Path, target: str | Path) -> None:
     if error in NO_SUCH_OPERATION:
         error = errno.EEXIST if OPENS_FOLDERS and identity_at(target) is not None else 0
         if not error:
-            os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
+            _while_in_use(lambda: os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
     if error:
         raise OSError(error, os.strerror(error), str(target))
 
