@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbrun.errors import InputError, ResultsExistError, RunActiveError, hides_own_frames
+from nbrun.errors import ResultsExistError, RunActiveError, hides_own_frames
 from nbrun.model import Progress, RetryPolicy, Task
 from nbrun.results.format import FOLDER
 from nbrun.results.listing import list_samples
@@ -30,6 +30,7 @@ from nbrun.session.arguments import (
     Launch,
     Limits,
     check_digested,
+    check_executor,
     check_ids,
     check_plain,
     read_groups,
@@ -41,7 +42,7 @@ from nbrun.session.arguments import (
 )
 from nbrun.session.run import STOPPED_WAITING, Run, show
 from nbrun.session.sample_source import Samples, open_samples, shard
-from nbrun.session.settings import check_function, is_async, settings_of
+from nbrun.session.settings import check_function, settings_of
 from nbrun.texts import count_text
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ def start(
     """
     check_plain(view=view, if_exists=if_exists, retry=retry, keep_items=keep_items, replace=replace)
     check_function(fn)
-    if executor is not None and is_async(fn):
-        raise InputError("fn is an async function, which runs in an event loop of its own: leave executor= out.")
+    check_executor(executor, fn)
     check_digested("key", key, "item")
     check_digested("context", context, "sample")
     limits = Limits(read_workers(workers), read_positive("timeout_s", timeout_s), read_positive("max_per_s", max_per_s))

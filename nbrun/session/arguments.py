@@ -109,6 +109,12 @@ def check_view(view: object) -> None:
         raise InputError(f"view={view!r}: give one of {', '.join(map(repr, views))}.")
 
 
+def check_executor(executor: object, fn: object) -> None:
+    """Raise an InputError if there is an executor for an async function."""
+    if executor is not None and is_async(fn):
+        raise InputError("fn is an async function, which runs in an event loop of its own: leave executor= out.")
+
+
 def check_digested(name: str, fn: object, of: str) -> None:
     """Raise an InputError if `key=` or `context=` is no function."""
     if fn is None or callable(fn):
@@ -225,14 +231,20 @@ def _read_frame(redo: Any) -> dict[str, dict[Identity, str | None]]:
     missing = [name for name in NEEDED if name not in redo.columns]
     if missing:
         raise TypeError(f"redo: the frame lacks the columns {', '.join(missing)}; filter one that load_results gave.")
-    runs = redo["run_id"].astype(str) if "run_id" in redo.columns else [""] * len(redo)
     texts = (redo[name].astype(str) for name in ("sample_id", "group", "key"))
     out: dict[str, dict[Identity, str | None]] = {}
-    for sample_id, group, key, occurrence, run_id in zip(*texts, redo["occurrence"], runs, strict=True):
-        identity = Identity(group, _read_key(key), int(occurrence))
-        is_known = isinstance(run_id, str) and run_id not in ("", "nan", "None", "<NA>")  # not by the older program
-        out.setdefault(sample_id, {})[identity] = run_id if is_known else None
+    for sample_id, group, key, occurrence, run_id in zip(*texts, redo["occurrence"], _run_ids(redo), strict=True):
+        out.setdefault(sample_id, {})[Identity(group, _read_key(key), int(occurrence))] = run_id
     return out
+
+
+def _run_ids(redo: Any) -> list[str | None]:
+    """Return the run_id of each row; None where there is none, as in results of the older program."""
+    if "run_id" not in redo.columns:
+        return [None] * len(redo)
+    missing = ("", "nan", "None", "<NA>")
+    texts = redo["run_id"].astype(str)
+    return [text if isinstance(text, str) and text not in missing else None for text in texts]
 
 
 def _read_key(key: str) -> bytes:

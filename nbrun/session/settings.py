@@ -256,14 +256,18 @@ class FunctionState:
 
 def _code_changes(before: Mapping[str, Code], now: Mapping[str, Code]) -> list[str]:
     lines = []
-    has_same_python = ROOT not in before or ROOT not in now or now[ROOT].python == before[ROOT].python
+    is_same_python = _is_same_python(before, now)
     for name in dict.fromkeys([*before, *now]):
         if name in before and name in now:
             if now[name].differs(before[name]):
                 lines.append(f"the code of {name}")
-        elif has_same_python:
+        elif is_same_python:
             lines.append(f"{name}, a function that fn uses {'no longer' if name in before else 'now'}")
     return lines
+
+
+def _is_same_python(before: Mapping[str, Code], now: Mapping[str, Code]) -> bool:
+    return ROOT not in before or ROOT not in now or now[ROOT].python == before[ROOT].python
 
 
 def state_of(fn: Any) -> FunctionState:
@@ -435,14 +439,19 @@ class _Walk:
             return
         is_followed = fn.__globals__.get("__name__") in self._home or name == ROOT
         if is_followed:
-            while name in self._state.code:
-                name += "'"
-            self._state.code[name] = code_of(fn)
+            name = self._add_code(name, fn)
         for variable, value in _bound_values(fn):
             self._reach(name, variable, value, direct=True)
         if is_followed:
             for code in _all_codes(fn.__code__):
                 self._look_at(name, code, fn.__globals__)
+
+    def _add_code(self, name: str, fn: types.FunctionType) -> str:
+        """Add a function's code under a name that no other has. Return that."""
+        while name in self._state.code:
+            name += "'"
+        self._state.code[name] = code_of(fn)
+        return name
 
     def _look_at(self, name: str, code: types.CodeType, variables: Mapping[str, Any]) -> None:
         """Follow the globals that code mentions, and record the names of attributes."""
@@ -469,7 +478,7 @@ class _Walk:
             return
         if isinstance(value, functools.partial):
             self._direct(name, value)
-        elif isinstance(value, (types.FunctionType, types.MethodType)) or hasattr(value, "__wrapped__"):
+        elif _is_function(value):
             if direct or _module_of(inspect.unwrap(value)) in self._home:
                 self._direct(name, value)
         elif isinstance(value, type):
@@ -544,6 +553,10 @@ class _Walk:
             self._function(name, value)
         elif not callable(value):
             self._reach(name.rpartition(".")[0], name.rpartition(".")[2], value, direct=False)
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, (types.FunctionType, types.MethodType)) or hasattr(value, "__wrapped__")
 
 
 def _module_of(fn: Any) -> str | None:

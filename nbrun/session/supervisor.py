@@ -113,7 +113,7 @@ class ChangedResults:
 
     def is_current(self, sample: Sample, run_id: str, context: str) -> bool:
         """Return whether a result was made under this run's settings, of the sample as it is now."""
-        return not self.changes_since(run_id) and context in ("", sample.context)
+        return not self.changes_since(run_id) and _is_context_of(sample, context)
 
     def changes_since(self, run_id: str) -> list[str]:
         """Return what differs from the settings of an earlier run; [] if nothing is known to differ."""
@@ -125,25 +125,30 @@ class ChangedResults:
     def add(self, sample: Sample, plan: ResumePlan) -> None:
         """Count and report the changed results of a sample."""
         self._tasks += plan.total
-        if others := {run_id: n for run_id, n in plan.runs.items() if self.changes_since(run_id)}:
-            self._add_other_settings(others)
-        if n := sum(n for context, n in plan.contexts.items() if context not in ("", sample.context)):
-            self._add_other_contexts(n)
+        self._add_other_settings(plan.runs)
+        self._add_other_contexts(sample, plan.contexts)
         if plan.retyped:
             self._add_retyped(plan.retyped)
         if plan.changed:
             self._add_unmatched(plan.changed)
 
-    def _add_other_settings(self, others: Mapping[str, int]) -> None:
-        """Report results of earlier runs with other settings: how many there are, by run_id."""
+    def _add_other_settings(self, runs: Mapping[str, int]) -> None:
+        """Report results of runs with other settings, if any are among these: run_id -> how many results."""
+        others = {run_id: n for run_id, n in runs.items() if self.changes_since(run_id)}
+        if not others:
+            return
         self._other_settings += sum(others.values())
         lines = self.changes_since(max(others, key=lambda run_id: others[run_id]))
         more = f" and {len(lines) - 2:,} more" if len(lines) > 2 else ""
         which = counted(self._other_settings, "saved result was", "saved results were")
         self._report("settings", f"{which} made with other settings ({'; '.join(lines[:2])}{more}).")
 
-    def _add_other_contexts(self, n: int) -> None:
-        self._other_contexts += n
+    def _add_other_contexts(self, sample: Sample, contexts: Mapping[str, int]) -> None:
+        """Report results of the sample as it was before it changed, if any are among these: context -> how many."""
+        others = sum(n for context, n in contexts.items() if not _is_context_of(sample, context))
+        if not others:
+            return
+        self._other_contexts += others
         which = counted(self._other_contexts, "saved result is of a sample", "saved results are of samples")
         self._report("contexts", f"{which} whose tests or limits have changed since.")
 
@@ -175,6 +180,11 @@ class ChangedResults:
             f"stop the run and start with key=, {key}, which finds what was saved without it.",
             is_logged=True,
         )
+
+
+def _is_context_of(sample: Sample, context: str) -> bool:
+    """Return whether a result with this context is of the sample as it is now; "" is that of the older program."""
+    return context in ("", sample.context)
 
 
 @dataclass(frozen=True)
@@ -471,19 +481,24 @@ class Supervisor:
     def _feed(self) -> None:
         if self._pass.is_first:
             self._tracker.set_totals(self._samples.tasks, self._samples.count)
-        ahead = self._feed_ahead()
+        if not self._feed_all_but(self._feed_ahead()):
+            return
+        if not self._is_left and self._pass.only is None:
+            self._all_read()
+        if unknown := self._redo.unknown(self._seen):
+            self.notices.add(f"redo: no sample has the id {_first_of(list(map(repr, unknown)))}.")
+
+    def _feed_all_but(self, places: Collection[int]) -> bool:
+        """Feed the samples at all other places. Return False if the run takes no more."""
         for number, raw in enumerate(self._stream(self._samples)):
-            if number in ahead:
+            if number in places:
                 continue
             if not self._is_over(raw, number):
                 self._feed_sample(raw, number)
             self._save_list()  # only now: the first tasks needn't wait for it
             if not self.scheduler.wait_for_room():
-                return
-        if not self._is_left and self._pass.only is None:
-            self._all_read()
-        if unknown := self._redo.unknown(self._seen):
-            self.notices.add(f"redo: no sample has the id {_first_of(list(map(repr, unknown)))}.")
+                return False
+        return True
 
     def _save_list(self) -> None:
         """Save the ids of a long list of samples, and how many tasks each has, unless that was done."""
