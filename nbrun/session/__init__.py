@@ -184,9 +184,8 @@ def _join_live_run(path: Path, arguments: Arguments, samples: Samples, limits: L
     Raises:
         RunActiveError: its settings are other ones, or it doesn't end.
     """
-    with _lock:
-        run = _runs.get(os.path.realpath(path))
-    if run is None or not run._is_live:
+    run = _live_run_on(path)
+    if run is None:
         return None
     if replace or run._paused_by_failures:
         _end_replaced(run)
@@ -202,6 +201,23 @@ def _join_live_run(path: Path, arguments: Arguments, samples: Samples, limits: L
         return None
     run._limit(limits)
     return run
+
+
+def _live_run_on(path: Path) -> Run | None:
+    """Return the live run on a directory; None where there is none. The path may be another one of the same folder."""
+    with _lock:
+        run, others = _runs.get(os.path.realpath(path)), list(_runs.values())
+    if run is not None and run._is_live:
+        return run
+    return next((other for other in others if other._is_live and _is_same_folder(path, other._path)), None)
+
+
+def _is_same_folder(a: Path, b: Path) -> bool:
+    """Return whether two paths are of one folder: by a bind mount, or in upper and lower case."""
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
 
 
 def _end_replaced(run: Run) -> None:

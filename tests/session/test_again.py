@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,29 @@ class Service:
 
 def start(samples: Any, fn: Any, path: Path, **more: Any) -> nbrun.Run:
     return nbrun.start(samples, fn, path, groups=["item"], **({"workers": 2, "view": None, "retry": None} | more))
+
+
+@pytest.fixture
+def two_paths(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Return two paths of one folder, by a bind mount, which no resolving of links makes one."""
+    folder, mounted = tmp_path / "a", tmp_path / "b"
+    folder.mkdir()
+    mounted.mkdir()
+    done = subprocess.run(["mount", "--bind", folder, mounted], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a folder can't be mounted here: {done.stderr.strip()}")
+    yield folder / "results", mounted / "results"
+    subprocess.run(["umount", "-l", mounted], check=True)
+
+
+def test_another_path_of_the_same_folder_is_the_same_run(two_paths: tuple[Path, Path]) -> None:
+    fn = Service()
+    one, other = two_paths
+    run = start(of(3), fn, one)
+    assert start(of(4), fn, other) is run
+    fn.go.set()
+    assert run.wait(60).done == 8
+    assert start(of(4), fn, other).wait(60).resumed == 8
 
 
 def test_errors_that_run_first_again_do_not_pause_a_run_that_had_successes(tmp_path: Path) -> None:
