@@ -11,7 +11,8 @@ Tree
       <name>.json               one a sample; its layout is below
       archive-0001.zip          finished samples' files, compressed; see listing.py
       .nbrun/
-        journal-00000007.log    segments, in the order of their numbers
+        journal-00000007.log    segments, in the order of their numbers. A copy that a program has made under a longer
+                                name, such as "journal-00000007 (1).log", is read before them
         matched.log             match records: which entry of an old file is which item
         archived.log            members of archives that no longer count
         runs.log                run records: the settings under which results were made
@@ -196,6 +197,10 @@ FORMAT = "nbrun/1"
 FOLDER = ".nbrun"
 CRC_HEX = 8
 SEGMENT_NAME = re.compile(r"journal-(\d{8,})\.log")
+#: A segment that a program which syncs folders, or a download, has given another name.
+RENAMED_SEGMENT = re.compile(r"journal-\d{8,}.+\.log", re.DOTALL)
+#: A segment with a higher number is not of nbrun. It is read as others are, and such numbers are never given.
+MAX_SEGMENT = 10**9
 #: The highest seq that is read, and index and occurrence. What is beyond is damage.
 MAX_SEQ, MAX_INDEX = 10**18 - 1, 10**9 - 1
 #: An entry's first five keys, in their order. Groups: index or null, key, occurrence, seq, status.

@@ -16,6 +16,7 @@ from io import FileIO
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeGuard, cast
+from zlib import crc32
 
 from nbrun.errors import InputError
 from nbrun.results import plain_files
@@ -27,6 +28,8 @@ from nbrun.results.format import (
     HEADER,
     MATCH,
     MAX_INDEX,
+    MAX_SEGMENT,
+    RENAMED_SEGMENT,
     RUN,
     SEGMENT_NAME,
     UNCLEAN,
@@ -268,7 +271,7 @@ def places_of(record: Record) -> dict[str, list[MatchedPlace]] | None:
 
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:
-    """Return the segments in `.nbrun/`, oldest first."""
+    """Return the segments in `.nbrun/`, oldest first. Those that were given another name are copies and come before."""
     if not plain_files.is_real_folder(folder):
         return []
     try:
@@ -276,7 +279,19 @@ def list_segments(folder: Path) -> list[tuple[int, Path]]:
     except FileNotFoundError:
         return []
     found = ((SEGMENT_NAME.fullmatch(name), name) for name in names)
-    return sorted((int(m[1]), folder / name) for m, name in found if m)
+    segments = sorted((int(m[1]), folder / name) for m, name in found if m)
+    renamed = sorted(name for name in names if RENAMED_SEGMENT.fullmatch(name) and not SEGMENT_NAME.fullmatch(name))
+    return [*_numbered(folder, renamed, {number for number, _ in segments}), *segments] if renamed else segments
+
+
+def _numbered(folder: Path, names: Iterable[str], taken: set[int]) -> Iterator[tuple[int, Path]]:
+    """Yield segments of other names, each with a number that no segment of a run gets and that stays its own."""
+    for name in names:
+        number = MAX_SEGMENT + crc32(os.fsencode(name)) % MAX_SEGMENT
+        while number in taken:
+            number += 1
+        taken.add(number)
+        yield number, folder / name
 
 
 def read_records(path: Path, kind: bytes) -> Iterator[JsonObject]:

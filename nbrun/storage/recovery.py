@@ -17,7 +17,9 @@ from nbrun.results import listing, sample_file
 from nbrun.results.format import (
     ATTEMPT,
     HEADER,
+    MAX_SEGMENT,
     MAX_SEQ,
+    SEGMENT_NAME,
     Header,
     JsonValue,
     MatchRecord,
@@ -45,8 +47,6 @@ from nbrun.storage.lock import DirectoryLock
 LAST_SEQ = MAX_SEQ // 10
 #: Completes a problem of a file that is replaced.
 KEPT = "; it is kept in .nbrun/damaged/"
-#: A segment with a higher number is not of nbrun. It is deleted as others are, once its entries are in files.
-MAX_SEGMENT = 10**9
 
 
 @dataclass
@@ -284,11 +284,12 @@ def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -
         carry_attempts(directory, index, out)
     for number, path in index.segments.items():
         scan = index.damaged.get(number)
-        if scan is None:
+        if scan is not None:
+            directory.note(path, f"{scan}{KEPT}")
+        if scan is not None or not SEGMENT_NAME.fullmatch(path.name):
+            directory.quarantine(path)
+        else:
             files.remove(path)
-            continue
-        directory.note(path, f"{scan}{KEPT}")
-        directory.quarantine(path)
 
 
 def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import nbrun
+from nbrun.results.follow import Follower
 from nbrun.results.format import frame
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
@@ -71,6 +72,39 @@ def test_a_result_that_only_the_journal_has_outlives_a_file_with_a_higher_seq(tm
     assert ran == []
     assert loaded(tmp_path) == {0: 10, 1: 20, 2: 31}
     assert not list((tmp_path / ".nbrun").glob("journal-00000077.log"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "journal-00000077 (1).log",
+        "journal-00000077 (conflicted copy 2026-01-02).log",
+        "journal-00000077-laptop.log",
+        "journal-00000077.sync-conflict-20260102-030405-ABCDEFG.log",
+        "journal-00000077 copy\n.log",
+    ],
+)
+def test_a_segment_that_was_renamed_by_a_program_that_syncs_folders_is_read(tmp_path, name):
+    run(tmp_path)
+    second, third = entries_of(tmp_path)[1:]
+    shutil.rmtree(tmp_path / ".nbrun")
+    (tmp_path / "a.json").unlink()
+    run(tmp_path, items=ITEMS[:1])
+    in_journal(tmp_path, second | {"seq": 1, "result": {"v": 21}}, third)
+    inner = tmp_path / ".nbrun"
+    (inner / "journal-00000077.log").rename(inner / name)
+    in_journal(tmp_path, second | {"seq": 50})  # the newer one
+    assert loaded(tmp_path) == {0: 10, 1: 20, 2: 30}
+    follower = Follower(tmp_path)
+    follower.look()
+    assert follower.counts["a"].done == 3
+    assert check(tmp_path).is_ok
+    ran = []
+    run(tmp_path, ran)
+    assert ran == []
+    assert loaded(tmp_path) == {0: 10, 1: 20, 2: 30}
+    assert len(list((inner / "damaged").iterdir())) == 1
+    assert not [segment for segment in inner.glob("journal-*") if not segment.stem[8:].isdigit()]
 
 
 @pytest.mark.parametrize("where", ["file", "archive"])
