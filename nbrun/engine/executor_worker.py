@@ -104,9 +104,8 @@ def run_chunk(
         found = _function(digest, packed)
         if found is None:
             return pickle.dumps(None) if isinstance(parts, bytes) else None
-        written: list[tuple[int, TaskOutput]] = []
         unpacked: list[SamplePart] = pickle.loads(parts) if isinstance(parts, bytes) else parts
-        rows = _run(found, unpacked, timeout_s, output.output_of(digest), written)
+        rows, written = _run(found, unpacked, timeout_s, output.output_of(digest))
         answer = (f"{socket.gethostname()}:{os.getpid()}", rows, written)
     except BaseException as e:  # nothing could be unpickled: reported as the first task's error
         answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)], [])
@@ -118,10 +117,11 @@ def _run(
     parts: list[SamplePart],
     timeout_s: float | None,
     printed: RunOutput,
-    written: list[tuple[int, TaskOutput]],
-) -> list[Row]:
+) -> tuple[list[Row], list[tuple[int, TaskOutput]]]:
+    """Return the rows of the tasks that were begun, and what they have printed: see run_chunk."""
     token = output.set_writer(None)
     rows: list[Row] = []
+    written: list[tuple[int, TaskOutput]] = []
     end = time.perf_counter() + CHUNK_S
     size = 0
     try:
@@ -129,9 +129,7 @@ def _run(
             if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
                 break
             output.set_writer(output.Writer(printed, task))
-            row = _attempt(function, task) if timeout_s is None else _attempt_within(timeout_s, function, task)
-            if partial is not None and partial.was_asked:
-                row = (WHOLE,)
+            row = _row_of(function, task, partial, timeout_s)
             taken = _take_output(printed, task)
             rows.append(row)
             if row[0] == WHOLE:  # this task runs again, and prints again what it has printed
@@ -142,7 +140,12 @@ def _run(
                 size += len(row[1])
     finally:
         output.reset_writer(token)
-    return rows
+    return rows, written
+
+
+def _row_of(function: RemoteFunction, task: Task, partial: PartialSample | None, timeout_s: float | None) -> Row:
+    row = _attempt(function, task) if timeout_s is None else _attempt_within(timeout_s, function, task)
+    return (WHOLE,) if partial is not None and partial.was_asked else row
 
 
 def _tasks(parts: list[SamplePart]) -> Iterator[tuple[Task, PartialSample | None]]:

@@ -157,15 +157,19 @@ class ViewSync:
     def _head_changes(self, progress: Progress, now: float, disk: int | None) -> dict[str, object]:
         head = head_of(progress) | {"disk": bytes_text(disk) if disk else ""}
         changes = {key: value for key, value in head.items() if self._head.get(key, ...) != value}
-        message_text = progress.message.translate(_NO_DIGITS)
-        is_drift = changes.keys() <= DRIFTING and message_text == self._message_text
-        if not changes or (is_drift and not progress.ended and now - self._head_sent_at < DRIFT_S):
+        if not changes or self._can_wait(changes, progress, now):
             return {}
         self._head_sent_at = now
-        self._message_text = message_text
+        self._message_text = progress.message.translate(_NO_DIGITS)
         self._head = head
         changes["elapsed"] = head["elapsed"] = round(progress.elapsed_s, 1)
         return changes
+
+    def _can_wait(self, changes: Mapping[str, object], progress: Progress, now: float) -> bool:
+        """Return whether only what changes all the time has changed, and that was sent a moment ago."""
+        if progress.ended or now - self._head_sent_at >= DRIFT_S or not changes.keys() <= DRIFTING:
+            return False
+        return progress.message.translate(_NO_DIGITS) == self._message_text
 
     def _section_changes(
         self, progress: Progress, now: float, endpoints: Sequence[Mapping[str, object]]
