@@ -255,13 +255,14 @@ def _read_key(key: str) -> bytes:
 
 def check_ids(ids: Iterable[str], samples: Samples) -> None:
     """Raise an InputError if `redo=` names an id that no sample of a list has."""
-    if samples.by_id is None:
+    known = samples.totals.by_id
+    if known is None:
         return
-    unknown = sorted(set(ids).difference(samples.by_id))
+    unknown = sorted(set(ids).difference(known))
     if unknown:
         import difflib  # loads slowly
 
-        near = difflib.get_close_matches(unknown[0], samples.by_id, 1)
+        near = difflib.get_close_matches(unknown[0], known, 1)
         meant = f" Did you mean {near[0]!r}?" if near else ""
         more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise InputError(f"redo: no sample has the id {unknown[0]!r}{more}.{meant}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
@@ -35,46 +35,39 @@ class Samples:
     """The samples of a run: drawn lazily, once, or again where they can be.
 
     Attributes:
-        count: how many samples there are; None where that is not known without reading on.
-        totals: tasks by group, in all; None as above.
-        by_id: of a list each sample's id and its tasks by group; None where they are known only after reading on.
+        totals: how many samples and tasks there are; of a list each sample's tasks too.
         source: what can be iterated over once more for the same samples; None where it is drawn only once.
     """
 
     stream: Iterator[Any]
-    count: int | None
-    totals: dict[str, int] | None
-    by_id: dict[str, tuple[int, ...]] | None
+    totals: SampleTotals
     source: Iterable[Any] | None
 
     def with_more(self, more: Samples) -> Samples:
         """Return these samples and those of `more` that have other ids; the stream stays this one's."""
-        count, totals, by_id = None, None, None
-        if self.by_id is not None and more.by_id is not None and self.totals is not None:
-            by_id = self.by_id | more.by_id | self.by_id  # in this order, and of equal ids the first counts
-            sums = map(sum, zip(*by_id.values(), strict=True))
-            totals = dict(zip(more.totals or self.totals, sums, strict=True))
-            count = len(by_id)
         source = None
         if self.source is not None and more.source is not None:
             source = _Chain([self.source, more.source])
-        return Samples(self.stream, count, totals, by_id, source)
-
-    @property
-    def sample_totals(self) -> SampleTotals:
-        """What storage keeps of it."""
-        return SampleTotals(self.count, self.totals, self.by_id)
+        return Samples(self.stream, _joined(self.totals, more.totals), source)
 
     @property
     def first_totals(self) -> SampleTotals:
         """What is saved before the first task runs: of a long list the sums alone, which cost nothing."""
-        by_id = self.by_id if self.by_id is None or len(self.by_id) <= LONG_LIST else None
-        return SampleTotals(self.count, self.totals, by_id)
+        return replace(self.totals, by_id=None) if len(self.totals.ids) > LONG_LIST else self.totals
 
     @property
-    def tasks(self) -> int | None:
+    def task_count(self) -> int | None:
         """How many tasks there are; None where that is not known without reading on."""
-        return None if self.totals is None else sum(self.totals.values())
+        return None if self.totals.tasks is None else sum(self.totals.tasks.values())
+
+
+def _joined(ours: SampleTotals, theirs: SampleTotals) -> SampleTotals:
+    """Return the totals of both; of equal ids ours count."""
+    if ours.by_id is None or theirs.by_id is None or ours.tasks is None:
+        return SampleTotals()
+    by_id = {**ours.by_id, **theirs.by_id, **ours.by_id}  # in this order
+    sums = map(sum, zip(*by_id.values(), strict=True))
+    return SampleTotals(len(by_id), dict(zip(theirs.tasks or ours.tasks, sums, strict=True)), by_id)
 
 
 class _Chain:
@@ -116,13 +109,13 @@ def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[st
     stream = with_ids(samples)
     head = list(itertools.islice(stream, 1))
     if not head:
-        return Samples(iter(()), 0, {}, {}, ())
+        return Samples(iter(()), SampleTotals(0, {}, {}), ())
     if groups is not None:
         reader.read_id(head[0], 0)
         _look_ahead(stream, head, _possible_keys(groups), reader)
         reader.groups = _resolved(groups, head)
     reader.read(head[0], 0)
-    return Samples(itertools.chain(head, stream), count, None, None, None if once else samples)
+    return Samples(itertools.chain(head, stream), SampleTotals(count), None if once else samples)
 
 
 def _look_ahead(stream: Iterator[Any], head: list[Any], wanted: set[str], reader: SampleReader) -> None:
@@ -192,7 +185,7 @@ def _open_list(
     samples: list[Any] | tuple[Any, ...], reader: SampleReader, groups: list[str] | dict[str, str] | None
 ) -> Samples:
     if not samples:
-        return Samples(iter(()), 0, {}, {}, ())
+        return Samples(iter(()), SampleTotals(0, {}, {}), ())
     if not set(map(type, samples)) <= {dict} and any(map(is_plain, samples)):
         samples = list(with_ids(samples))
     ids = _quick_ids(samples, reader) or _read_ids(samples, reader)
@@ -204,10 +197,11 @@ def _open_list(
     reader.check_items(samples, TUNING.check_items_s)
     counts = _count_tasks(samples, reader)
     if counts is None:
-        return Samples(iter(samples), len(samples), None, None, samples)
+        return Samples(iter(samples), SampleTotals(len(samples)), samples)
     names = list(reader.groups or [ITEM_GROUP])
     totals = dict(zip(names, map(sum, counts), strict=True))
-    return Samples(iter(samples), len(samples), totals, dict(zip(ids, zip(*counts, strict=True), strict=True)), samples)
+    by_id = dict(zip(ids, zip(*counts, strict=True), strict=True))
+    return Samples(iter(samples), SampleTotals(len(samples), totals, by_id), samples)
 
 
 def _quick_ids(samples: Sequence[Any], reader: SampleReader) -> Iterable[str] | None:

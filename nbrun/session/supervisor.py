@@ -268,7 +268,7 @@ class Supervisor:
         # used by nbrun-feed, and by other threads only after the end
         self._seen: dict[str, int] = {}  # the ids of samples read so far, with their positions
         self._tasks = Counter(work.tasks)  # read so far, by group
-        self._is_list_saved = samples.first_totals == samples.sample_totals
+        self._is_list_saved = samples.first_totals == samples.totals
         # protected by the scheduler's lock
         self._more: deque[Samples] = deque()  # samples that were added and not read yet
         self._is_fed = False  # no sample follows
@@ -329,13 +329,13 @@ class Supervisor:
         if store.lock_caveat:
             self.notices.add(store.lock_caveat)
         space = store.watch_space(self.notices.add, self._remaining)
-        if short := space.at_start(self._samples.tasks):
+        if short := space.at_start(self._samples.task_count):
             self.notices.add(short)
             warn(short)
 
     def find_unread(self, text: str, limit: int) -> tuple[list[str], int]:
         """Find samples that were not read yet: see model.RunControls."""
-        ids = self._samples.by_id or {}
+        ids = self._samples.totals.ids
         read = self._tracker.fed_totals()[1]
         found = [sample_id for sample_id in islice(ids, read, None) if text in sample_id.lower()]
         return found[:limit], len(found)
@@ -404,7 +404,8 @@ class Supervisor:
 
     def _release(self) -> None:
         """Release the samples, since no task of this run can run again. Other runs keep what they need for that."""
-        self._samples = replace(self._samples, stream=iter(()), by_id={}, source=None)
+        totals = replace(self._samples.totals, by_id={})
+        self._samples = Samples(iter(()), totals, None)
         self._pass = replace(self._pass, samples=self._samples)
         self._seen, self._rest = {}, []
 
@@ -480,7 +481,7 @@ class Supervisor:
 
     def _feed(self) -> None:
         if self._pass.is_first:
-            self._tracker.set_totals(self._samples.tasks, self._samples.count)
+            self._tracker.set_totals(self._samples.task_count, self._samples.totals.samples)
         if not self._feed_all_but(self._feed_ahead()):
             return
         if not self._is_left and self._pass.only is None:
@@ -512,11 +513,11 @@ class Supervisor:
         So workers needn't wait until all finished samples are matched with their files.
         """
         samples, source = self._samples, self._samples.source
-        if not self._pass.is_first or samples.by_id is None or not isinstance(source, (list, tuple)):
+        if not self._pass.is_first or samples.totals.by_id is None or not isinstance(source, (list, tuple)):
             return set()
         ahead: set[int] = set()
         tasks = 0
-        for place in self._places_without_file(samples.by_id):
+        for place in self._places_without_file(samples.totals.by_id):
             ahead.add(place)
             tasks += self._feed_sample(source[place], place).total
             if tasks >= self.scheduler.target_workers:
@@ -531,14 +532,14 @@ class Supervisor:
 
     def _feed_more(self, more: Samples) -> None:
         """Feed those of the added samples that were not read yet."""
-        if self._samples.sample_totals.is_known:
-            self._tracker.set_totals(self._samples.tasks, self._samples.count)
+        if self._samples.totals.is_known:
+            self._tracker.set_totals(self._samples.task_count, self._samples.totals.samples)
             self._note_totals()
         is_new = False
         for raw in self._stream(more):
             if self._reader.read_id(raw, len(self._seen)) in self._seen:
                 continue
-            if not is_new and not self._samples.sample_totals.is_known:
+            if not is_new and not self._samples.totals.is_known:
                 self._tracker.set_totals(None, None)
             is_new = True
             self._feed_sample(raw, len(self._seen))
@@ -551,9 +552,10 @@ class Supervisor:
         """Set and save the totals, which are known once all samples were read."""
         tasks, count = self._tracker.fed_totals()
         self._tracker.set_totals(tasks, count)
-        if self._samples.sample_totals.is_known:
+        if self._samples.totals.is_known:
             return
-        self._samples = replace(self._samples, count=count, totals=dict(self._tasks))
+        totals = replace(self._samples.totals, samples=count, tasks=dict(self._tasks))
+        self._samples = replace(self._samples, totals=totals)
         self._note_totals()
         for group, key in (self._reader.groups or {}).items():
             if count and not self._tasks[group]:
@@ -564,7 +566,7 @@ class Supervisor:
         with self.scheduler.lock:
             if self._is_closing or not self.scheduler.run_state.is_open:
                 return False
-            ours, theirs = self._samples.by_id, samples.by_id
+            ours, theirs = self._samples.totals.by_id, samples.totals.by_id
             if ours is not None and theirs is not None:
                 self._report_changed_sizes(ours, theirs)
                 if theirs.keys() <= ours.keys():
@@ -642,7 +644,7 @@ class Supervisor:
     def _note_totals(self) -> None:
         """Save how many samples and tasks there are, as far as it is known."""
         try:
-            self.store.note_totals(self._samples.sample_totals)
+            self.store.note_totals(self._samples.totals)
         except OSError:  # a full disk, which saving results meets too and reports; readers then say "at least"
             pass
 
