@@ -494,19 +494,18 @@ class _Walk:
         is_own = type(value).__module__ in self._home
         return is_own and not isinstance(value, enum.Enum) and value_of(value) is None
 
-    def _class(self, name: str, kind: type) -> None:
-        """Record a class, whose methods are followed once all names are known."""
-        if self._is_new(kind):
-            self._objects.append((name, kind))
-
     def _object(self, name: str, value: Any) -> None:
-        """Record an object, whose attributes are followed once all names are known, and its class."""
+        """Record a class, or an object and its class: their attributes are followed once all names are known."""
         if isinstance(value, type):
             if value.__module__ in self._home:
-                self._class(name, value)
-        elif not isinstance(value, types.ModuleType) and self._is_new(value):
-            self._objects.append((name, value))
-            self._class(type(value).__qualname__, type(value))
+                self._record(name, value)
+        elif not isinstance(value, types.ModuleType):
+            self._record(name, value)
+            self._record(type(value).__qualname__, type(value))
+
+    def _record(self, name: str, owner: Any) -> None:
+        if self._is_new(owner):
+            self._objects.append((name, owner))
 
     def finish(self) -> FunctionState:
         """Follow methods and attributes of objects until nothing new turns up, then name the values."""
