@@ -88,14 +88,24 @@ def _form_of(value: Any) -> _Form:
     for matches, form in _RULES:
         if matches(value):
             return form
+    return _form_by_method(value) or _form_by_base(kind) or _refuse
+
+
+def _form_by_method(value: Any) -> _Form | None:
+    """Return the form of what a value's own method makes of it."""
+    if isinstance(value, type):
+        return None
     for method in ("tolist", "isoformat", "as_py", "to_dict"):  # numpy; dates; scalars of arrow; frames
         convert = getattr(value, method, None)
-        if callable(convert) and not isinstance(value, type):
+        if callable(convert):
             return lambda value: canonical(convert())
-    for text in kind.__mro__:
-        if text.__module__ in _TEXTS:
-            return _BY_NAME.get((text.__module__, text.__name__)) or _refuse
-    return _refuse
+    return None
+
+
+def _form_by_base(kind: type) -> _Form | None:
+    """Return the form of the type from one of the modules `_TEXTS` that a type derives from."""
+    base = next((base for base in kind.__mro__ if base.__module__ in _TEXTS), object)
+    return _BY_NAME.get((base.__module__, base.__name__))
 
 
 def _refuse(value: Any) -> bytes:

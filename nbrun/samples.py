@@ -539,9 +539,15 @@ class SampleReader:
                 " is a plain value, but groups were named or found in the first sample: give each sample as a dict, "
                 "such as {'id': 'p1', 'solutions': [...]}, or leave groups= out."
             )
+        groups, skipped = self._read_groups(raw, self.groups, where)
+        context = self._digest_context(raw, where)
+        return Sample(where.sample_id, number, raw, groups, context, skipped, self._key_of)
+
+    def _read_groups(self, raw: Any, fields: Mapping[str, str], where: _Place) -> tuple[tuple[Group, ...], int]:
+        """Return a sample's groups, and how many of their items are skipped."""
         groups: list[Group] = []
         skipped = base = 0
-        for name, field in self.groups.items():
+        for name, field in fields.items():
             try:
                 items, runnable, n_skipped = read_items(raw.get(field))
             except ValueError as e:
@@ -549,8 +555,7 @@ class SampleReader:
             groups.append(self._group(name, items, runnable, base, where))
             base += len(runnable)
             skipped += n_skipped
-        context = self._digest_context(raw, where)
-        return Sample(where.sample_id, number, raw, tuple(groups), context, skipped, self._key_of)
+        return tuple(groups), skipped
 
     def _read_item(self, raw: Any, where: _Place) -> Sample:
         """Return a sample without groups, which is an item itself."""
