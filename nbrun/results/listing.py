@@ -261,9 +261,23 @@ def _rank(x: FileInfo) -> tuple[bool, bool, int, bool]:
 
 
 def archives_in(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the names of the archives in a results directory, the oldest first."""
+    """Return the names of the archives in a results directory, the oldest first.
+
+    Those that a download or a program for syncing folders has given another name come before.
+    """
     names = [name for name in os.listdir(folder) if name.startswith("archive-")]  # of many names few by far
-    return [name for _, name in _numbered(names)]
+    others = (name for name in names if name.endswith(".zip") and not _NAME.fullmatch(name))
+    renamed = sorted(name for name in others if _has_place_of_index(os.path.join(folder, name)))
+    return [*renamed, *(name for _, name in _numbered(names))]
+
+
+def _has_place_of_index(path: str) -> bool:
+    """Return whether a ZIP file says where its index is, as nbrun's archives do."""
+    try:
+        with plain_files.open_reading(path) as f:
+            return _seek_index(f, os.fstat(f.fileno()).st_size)
+    except OSError:
+        return False
 
 
 def next_number(folder: Path) -> int:
@@ -324,7 +338,7 @@ class Archives:
             state = stat.st_ino, stat.st_ctime_ns, stat.st_size
             if known is None or known.state != state:
                 bad: list[str] = []
-                known = _Index(state, _read_index(self._folder, name, bad), bad)
+                known = _Index(state, _one_of_each_name(_read_index(self._folder, name, bad), bad), bad)
             self._indexes[name] = known
             return known
         except FileNotFoundError:  # unpacked meanwhile: its samples are in files again
@@ -466,6 +480,16 @@ def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
                 pass  # the ZIP's own directory names the members too
         f.seek(0)
         return list(_by_directory(name, stat, f, bad))
+
+
+def _one_of_each_name(infos: Iterable[FileInfo], bad: list[str]) -> list[FileInfo]:
+    """Return of the members of one name the last one, as ZIP programs do. `bad` gets a phrase for each other one."""
+    by_name: dict[str, FileInfo] = {}
+    for info in infos:
+        if info.name in by_name:
+            bad.append(f"{_MEMBER} {info.name[:100]!r} before another one of that name; it is passed over")
+        by_name[info.name] = info
+    return list(by_name.values())
 
 
 def _seek_index(f: BinaryIO, size: int) -> bool:

@@ -82,6 +82,13 @@ def _same_file(a: Path, b: Path) -> bool:
         return False
 
 
+def _is_of_other_sample(file: Path, sample_id: str) -> bool:
+    try:
+        return sample_file.peek(file).sample_id != sample_id
+    except (sample_file.Unreadable, OSError, ValueError):
+        return False
+
+
 def move_to_quarantine(source: Path, put: Callable[[Path, Path], None], inner: Path | None = None) -> Path:
     """Put a file that is damaged, or has taken the place of another, into `.nbrun/damaged/` under a free name (F10).
 
@@ -399,13 +406,15 @@ class Directory:
         assert info.place is not None
         data = listing.read_member(self.path, info.place)
         target = self.path / info.name
+        if _is_of_other_sample(target, info.sample_id):  # the archive comes from another directory
+            target = self.path / self.name_for(info.sample_id)
         if os.path.lexists(target):
             self.quarantine(target)  # a damaged file; the archived one counted instead
-        files.replace_file(target, (data,), self.inner / "tmp" / temporary(info.name))
+        files.replace_file(target, (data,), self.inner / "tmp" / temporary(target.name))
         files.set_times(target, info.mtime_ns)  # an old file is identified by its time
         files.sync_folder(self.path)
         self.archived_log.append({"archive": info.place.name, "name": info.name, "id": info.sample_id})
-        self.listing.names.add(info.name)
+        self.listing.names.add(target.name)
         self.listing.damaged.pop(info.sample_id, None)
         return sample_file.peek(target)
 

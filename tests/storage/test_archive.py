@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 import zipfile
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -536,6 +537,84 @@ def test_an_archive_that_cannot_be_read_is_reported_and_kept(spoil, full):
     assert len(ran) == 16
     assert "archive" in live.progress.message
     assert file.exists()
+
+
+@pytest.mark.parametrize("name", ["archive-0001 (1).zip", "archive-0001-laptop.zip", "archive-1.zip"])
+def test_an_archive_that_was_renamed_counts(full, name):
+    before = load(full)
+    archive_finished(full)
+    (full / "archive-0001.zip").rename(full / name)
+    pd.testing.assert_frame_equal(load(full), before)
+    ran = []
+    run(SAMPLES, full, judging(ran))
+    assert ran == []
+    run([*SAMPLES, sample("p9", "right")], full, judging([]))
+    archive_finished(full)
+    unpack_archives(full)
+    assert not list(full.glob("*.zip"))
+    assert set(load(full).sample_id) == {*before.sample_id, "p9"}
+    assert check(full).is_ok
+
+
+def test_a_zip_file_of_the_user_s_is_no_archive(full):
+    kept = content(full)
+    with zipfile.ZipFile(full / "archive-of-mine.zip", "w") as f:
+        f.writestr("p9.json", kept["p1.json"])
+    archive_finished(full)
+    unpack_archives(full)
+    assert content(full) == kept
+    assert [p.name for p in full.glob("*.zip")] == ["archive-of-mine.zip"]
+
+
+@pytest.fixture
+def two_of_one_name(full, tmp_path):
+    """Return a directory with a sample in its file "x.json", and another sample in an archive as "x.json"."""
+    other = tmp_path / "other"
+    run([sample("other", "right", "wrong")], other)
+    (other / "other.json").rename(other / "x.json")
+    archive_finished(other)
+    (full / "p1.json").rename(full / "x.json")
+    (other / "archive-0001.zip").rename(full / "archive-0001.zip")
+    return full
+
+
+@pytest.mark.parametrize("act", ["unpack", "run", "repair"])
+def test_of_two_samples_in_files_of_one_name_neither_takes_the_other_s_place(two_of_one_name, act):
+    path = two_of_one_name
+    samples = [*SAMPLES, sample("other", "right", "wrong", "wrong again")]
+    if act == "unpack":
+        unpack_archives(path)
+    elif act == "repair":
+        archive = path / "archive-0001.zip"
+        archive.write_bytes(archive.read_bytes()[:-30])
+        repair(path)
+    else:
+        ran = []
+        run(samples, path, judging(ran))
+        assert ran == [("other", 2)]
+    ran = []
+    run(samples, path, judging(ran))
+    assert ran == ([] if act == "run" else [("other", 2)])
+    assert Counter(load(path).sample_id) == {"odd/Name": 1, **{f"p{i}": 3 for i in range(5)}, "other": 3, "q": 2}
+    assert check(path).is_ok
+
+
+def test_of_two_members_of_one_name_one_counts_and_the_archive_stays(full):
+    before = load(full)
+    archive_finished(full)
+    archive = full / "archive-0001.zip"
+    with zipfile.ZipFile(archive) as f:
+        members = [(name, f.read(name)) for name in f.namelist()]
+    by_name = dict(members)
+    with zipfile.ZipFile(archive, "w") as f, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, data in [("p0.json", by_name["p1.json"]), *members]:
+            f.writestr(name, data)
+    pd.testing.assert_frame_equal(load(full), before)
+    assert [f.kind for f in check(full).findings] == ["archived"]
+    unpack_archives(full)
+    assert archive.exists()
+    pd.testing.assert_frame_equal(load(full), before)
 
 
 def test_it_loads_while_it_is_archived_and_unpacked(full):
