@@ -145,23 +145,30 @@ class SparseColumnBuilder:
         numbers = _as_numbers(self.values, kinds)
         if numbers is not None:
             return Settled(numbers.typecode, rows, numbers.tobytes(), [])
+        kind, given = ("t", self.values) if kinds == {str} else ("j", map(as_json, self.values))
         texts: dict[str, int] = {}
-        given = self.values if kinds == {str} else map(as_json, self.values)
         codes = array("i", [texts.setdefault(v, len(texts)) for v in given])
-        return Settled("t" if kinds == {str} else "j", rows, codes.tobytes(), list(texts))
+        return Settled(kind, rows, codes.tobytes(), list(texts))
 
 
 def _as_numbers(values: list[Any], kinds: set[type]) -> array[Any] | None:
     """Return values of these types in an array that holds each of them exactly; None where there is none."""
     if kinds == {bool}:
         return array("b", values)
+    if kinds == {float}:
+        return array("d", values)
     if kinds == {int}:
         try:
             return array("q", values)
         except OverflowError:
             return None
-    is_exact = kinds <= {int, float} and all(type(v) is float or abs(v) <= EXACT for v in values)
-    return array("d", values) if is_exact else None
+    if kinds == {int, float} and all(map(_is_exact_as_float, values)):
+        return array("d", values)
+    return None
+
+
+def _is_exact_as_float(number: float) -> bool:
+    return type(number) is float or abs(number) <= EXACT
 
 
 def as_json(value: object) -> str:
@@ -188,21 +195,15 @@ class Pack:
 
     def to_parts(self) -> Iterator[Bytes]:
         """Yield the bytes that are sent and stored, piece by piece. Neither arrays nor texts are copied as a whole."""
-        parts: list[Bytes] = []
         arrays: list[list[object]] = []
+        parts: list[Bytes] = []
         for name, (code, data) in self.arrays.items():
             if len(data) == SIZES[code]:
                 arrays.append([name, code, bytes(data).hex()])
             else:
                 arrays.append([name, code, len(data)])
                 parts.append(data)
-        texts_check = 0
-        sizes: list[list[int]] = []
-        for texts in self.all_texts():
-            sizes.append([])
-            for data in _lists_of(texts):  # encoded here for its size, and once more when it is written
-                texts_check = crc32(data, texts_check)
-                sizes[-1].append(len(data))
+        sizes, texts_check = self._measure_texts()
         extras = {}
         for (name, e), of in zip(self.extras.items(), sizes[len(self.texts) :], strict=True):
             extras[name] = [e.kind, len(e.rows), len(e.values), of]
@@ -211,18 +212,36 @@ class Pack:
             "n": self.n, "files": self.files, "arrays": arrays, "texts": dict(zip(self.texts, sizes, strict=False)),
             "extras": extras, "crc": texts_check,
         })  # fmt: skip
-        check = crc32(b"\n", crc32(header))
-        for part in parts:
-            check = crc32(part, check)
+        check = _crc32_of([header, b"\n", *parts])
         yield b"%b %08x %d %d\n%b\n" % (MAGIC, check, len(header), sum(map(len, parts)), header)
         yield from parts
+        yield from chain.from_iterable(map(_lists_of, self.all_texts()))
+
+    def _measure_texts(self) -> tuple[list[list[int]], int]:
+        """Return for each column of texts the sizes of its lists, and the checksum of all of them.
+
+        They are encoded here, and once more when they are written: so they are never all in memory.
+        """
+        check = 0
+        sizes: list[list[int]] = []
         for texts in self.all_texts():
-            yield from _lists_of(texts)
+            sizes.append([])
+            for data in _lists_of(texts):
+                check = crc32(data, check)
+                sizes[-1].append(len(data))
+        return sizes, check
 
     def all_texts(self) -> Iterator[list[str]]:
         yield from self.texts.values()
         for e in self.extras.values():
             yield e.texts
+
+
+def _crc32_of(parts: Iterable[Bytes]) -> int:
+    check = 0
+    for part in parts:
+        check = crc32(part, check)
+    return check
 
 
 def _lists_of(texts: list[str]) -> Iterator[bytes]:
@@ -306,10 +325,14 @@ def _check(pack: Pack) -> Pack:
         BadPack: it doesn't.
     """
     rows = [record["n"] for record in pack.files]
-    sizes_are_right = all(len(data) in (SIZES[code], SIZES[code] * pack.n) for code, data in pack.arrays.values())
-    types = {*map(type, chain.from_iterable(pack.all_texts()))}
-    rows_are_right = {*map(type, rows)} <= {int} and sum(rows) == pack.n and min(rows, default=0) >= 0
-    if not (rows_are_right and sizes_are_right and types <= {str}):
+    checks = (
+        {*map(type, rows)} <= {int},
+        sum(rows) == pack.n,
+        min(rows, default=0) >= 0,
+        all(len(data) in (SIZES[code], SIZES[code] * pack.n) for code, data in pack.arrays.values()),
+        {*map(type, chain.from_iterable(pack.all_texts()))} <= {str},
+    )
+    if not all(checks):
         raise BadPack("it holds something else")
     return pack
 
@@ -369,6 +392,7 @@ RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "
 _JUDGED = frozenset(("verdict", "accepted", "api_used", "tests"))
 #: What a sandbox repeats of its request beside its tests. It would be most of a frame's memory, and is in `entry`.
 ECHOED = frozenset(("id", "extracted_code", "full_code", "test_code", "extracted_type", "extra"))
+_NOTHING: frozenset[str] = frozenset()
 #: Where a judge's result holds nothing else, no column of its own comes of it.
 _JUDGED_ONLY = ECHOED | {"accepted", "tests"}
 #: From here on a float may be an integer that orjson could not hold.
@@ -470,7 +494,7 @@ class RowBuilder:
         if not count:
             return
         begin = self.n
-        keys, occurrences, indexes = _places_of(rows, places)
+        identities = _identities_of(rows) if places is None else _identities_in(places[:count])
         if old.is_loose:  # the keys are those of the items, lone surrogates included
             rows = [cast(JsonObject, without_surrogates_in(row)) for row in rows]
         results = [row.get("result") for row in rows]
@@ -479,19 +503,26 @@ class RowBuilder:
             self._old_extras(results, n_tests)
         self.n = begin + count
         one, unknown = (1,), (nan,)
+        indexes, occurrences = identities.indexes, identities.occurrences
         self._extend_numbers(
             count, (indexes, occurrences, (0,), accepted, n_tests, n_passed, max_time_s, unknown, one, unknown)
         )
-        self.keys += b"".join(keys)
+        self.keys += b"".join(identities.keys)
         api_used, worker_id = (old.api_used or None,), (old.worker_id or None,)
         self._extend_texts(
             count, ((group,), ("done",), verdict, _languages_of(rows), (None,), api_used, worker_id, (None,))
         )
-        if self._listener is not None:
-            for rank, row in enumerate(rows):
-                index = indexes[rank] if indexes[rank] >= 0 else None
-                place = OldMatch(group, rank, None, index, keys[rank], occurrences[rank])
-                self._listener(begin + rank, row, old_body(row, place, old) if self._bodies else None)
+        self._show_old(begin, old, group, rows, identities)
+
+    def _show_old(
+        self, begin: int, old: OldFile, group: str, rows: list[JsonObject], identities: _OldIdentities
+    ) -> None:
+        """Call the listener for each of these rows, the first of which is row `begin`."""
+        if self._listener is None:
+            return
+        for rank, (row, key, occurrence, index) in enumerate(zip(rows, *identities, strict=True)):
+            place = OldMatch(group, rank, None, index if index >= 0 else None, key, occurrence)
+            self._listener(begin + rank, row, old_body(row, place, old) if self._bodies else None)
 
     def _extend_numbers(self, count: int, columns: Sequence[Sequence[Any]]) -> None:
         """Add the numbers of `count` rows to each of NUMBERS; one number is that of all rows.
@@ -522,10 +553,11 @@ class RowBuilder:
 
     def _extras(self, result: dict[str, Any], n_tests: int) -> None:
         """Add to the next row the keys of its result that no fixed column shows."""
-        if n_tests >= 0 and _says_no_more(result):
+        left_out = ECHOED if n_tests >= 0 else _NOTHING
+        if left_out and _says_no_more(result):
             return
         for name, value in result.items():
-            if (name in _JUDGED and _is_shown(name, value, n_tests)) or (n_tests >= 0 and name in ECHOED):
+            if name in left_out or (name in _JUDGED and _is_shown(name, value, n_tests)):
                 continue
             extras = self.extras[name]  # the column is there, even where no row has a value
             if value is not None:
@@ -592,20 +624,32 @@ class RowBuilder:
         return Pack(self.n, files, arrays, texts, {column_of(k): e.settle() for k, e in self.extras.items()})
 
 
-def _places_of(rows: list[JsonObject], places: list[OldMatch] | None) -> tuple[list[bytes], list[int], list[int]]:
-    """Return the keys, the occurrences and the indexes of an older program's entries."""
-    if places is not None:
-        places = places[: len(rows)]
-        indexes = [ORPHANED if place.item_index is None else place.item_index for place in places]
-        return [place.key for place in places], [place.occurrence for place in places], indexes
+class _OldIdentities(NamedTuple):
+    """Of which tasks an older program's entries are: a list of each part, in the entries' order."""
+
+    keys: list[bytes]
+    occurrences: Sequence[int]
+    indexes: Sequence[int]
+
+
+def _identities_in(places: list[OldMatch]) -> _OldIdentities:
+    """Return the identities of entries that were matched with a dataset."""
+    return _OldIdentities(
+        [place.key for place in places],
+        [place.occurrence for place in places],
+        [ORPHANED if place.item_index is None else place.item_index for place in places],
+    )
+
+
+def _identities_of(rows: list[JsonObject]) -> _OldIdentities:
+    """Return the identities of entries that no dataset was matched with: their items alone say what they are."""
     keys = old_keys(rows)
-    occurrences = [0] * len(keys)
+    repeated = None
     if len(set(keys)) < len(keys):
-        seen: dict[bytes, int] = {}
-        for rank, key in enumerate(keys):
-            occurrences[rank] = seen.get(key, 0)
-            seen[key] = occurrences[rank] + 1
-    return keys, occurrences, [UNMATCHED] * len(keys)
+        from nbrun.samples import occurrences  # slow to load, and few old files hold an item twice
+
+        repeated = occurrences(keys)
+    return _OldIdentities(keys, repeated or [0] * len(keys), [UNMATCHED] * len(keys))
 
 
 def _languages_of(rows: Iterable[JsonObject]) -> list[str | None]:
@@ -673,11 +717,13 @@ def _say_no_more(judged: Iterable[Any]) -> bool:
 
 def _is_shown(name: str, value: JsonValue, n_tests: int) -> bool:
     """Return whether the columns verdict, accepted, api_used or n_tests hold the value of a judge's key."""
+    if value is None:
+        return True
     if name == "accepted":
-        return value is None or type(value) is bool
+        return type(value) is bool
     if name == "tests":
-        return value is None or n_tests >= 0
-    return value is None or (type(value) is str and (name == "api_used" or verdicts.is_verdict(value)))
+        return n_tests >= 0
+    return type(value) is str and (name == "api_used" or verdicts.is_verdict(value))
 
 
 def _has_huge(value: JsonValue) -> bool:
@@ -716,10 +762,15 @@ def judgement(result: object) -> Judgement:
     if plain is not None:
         n, passed, _, longest = plain
         return verdict, accepted, n, passed, _seconds(longest) if longest >= 0 else nan
+    return verdict, accepted, *_summary_of_tests(result, tests)
+
+
+def _summary_of_tests(result: JsonObject, tests: JsonValue) -> tuple[int, int, float]:
+    """Return n_tests, n_passed and max_time_s where a test wasn't run to its end, or there are no tests."""
     if type(tests) is not list or not verdicts.are_tests(tests):
-        return verdict, accepted, -1, -1, nan
-    _, some, slow = verdicts.summary_of_tests(result)  # a test that wasn't run to its end
-    return verdict, accepted, len(tests), some or 0, nan if slow is None else _seconds(slow)
+        return -1, -1, nan
+    _, passed, longest = verdicts.summary_of_tests(result)
+    return len(tests), passed or 0, nan if longest is None else _seconds(longest)
 
 
 def _verdict_of(result: JsonObject, *, are_wrong: bool) -> tuple[str | None, int]:
@@ -734,10 +785,16 @@ def _verdict_of(result: JsonObject, *, are_wrong: bool) -> tuple[str | None, int
     elif flag is False and are_wrong:
         return "WrongAnswer", 0
     name = verdicts.of(result)
-    accepted = _ACCEPTED.get(name)
-    if accepted is None:
-        accepted = 0 if verdicts.rejects(name) else int(flag) if type(flag) is bool else -1
-    return name, accepted
+    return name, _acceptance_of(name, flag)
+
+
+def _acceptance_of(verdict: str | None, flag: JsonValue) -> int:
+    """Return whether a verdict in any words accepts (1, 0, -1). Where it says neither, the result's flag decides."""
+    if verdict in _ACCEPTED:
+        return _ACCEPTED[verdict]
+    if verdicts.rejects(verdict):
+        return 0
+    return int(flag) if type(flag) is bool else -1
 
 
 def _seconds(time_s: float) -> float:
@@ -808,32 +865,41 @@ class FileReader:
         self, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
     ) -> list[int] | None:
         """Read a file, and return its identity; None where it changed or moved meanwhile."""
-        if place is None:
-            try:
-                with plain_files.open_reading(os.path.join(self._folder, name)) as f:
-                    before = identity(os.fstat(f.fileno()))
-                    self._read_any(f, match, record)
-                    return before if identity(os.fstat(f.fileno())) == before else None
-            except FileNotFoundError:  # archived meanwhile
-                pass
-        from nbrun.results import listing  # slow to load, and most directories have no archive
+        try:
+            if place is None:
+                return self._read_plain(name, match, record)
+            from nbrun.results import listing  # slow to load, and most directories have no archive
 
-        if place is not None:
-            try:
-                self._read_any(io.BytesIO(listing.read_member(self._folder, place)), match, record)
-                return identity_in(place)
-            except FileNotFoundError:  # unpacked meanwhile
-                pass
+            self._read_any(io.BytesIO(listing.read_member(self._folder, place)), match, record)
+            return identity_in(place)
+        except FileNotFoundError:
+            self._read_moved(name, match, record)
+            return None
+
+    def _read_plain(self, name: str, match: MatchRecord | None, record: FileRecord) -> list[int] | None:
+        """Read a file that isn't archived, and return its identity; None where it changed meanwhile."""
+        with plain_files.open_reading(os.path.join(self._folder, name)) as f:
+            before = identity(os.fstat(f.fileno()))
+            self._read_any(f, match, record)
+            return before if identity(os.fstat(f.fileno())) == before else None
+
+    def _read_moved(self, name: str, match: MatchRecord | None, record: FileRecord) -> None:
+        """Read a file that was archived or unpacked since it was listed."""
+        from nbrun.results import listing
+
         if self._archives is None:
             self._archives = listing.Archives(self._folder)
         with listing.open_file(Path(self._folder), FileInfo(name, "", "", 0, 0), self._archives) as f:
             self._read_any(f, match, record)
-        return None
 
     def _read_any(self, f: BinaryIO, match: MatchRecord | None, record: FileRecord) -> None:
-        if f.read(len(OWN_HEAD)) != OWN_HEAD:
+        if f.read(len(OWN_HEAD)) == OWN_HEAD:
+            self._read_with_own_head(f, record)
+        else:
             self._read_foreign(sample_file.read_whole(f), match, record)
-            return
+
+    def _read_with_own_head(self, f: BinaryIO, record: FileRecord) -> None:
+        """Read a file of nbrun's own, which may still hold an entry twice, or be re-serialised after its head."""
         start = self.rows.n
         f.seek(0)
         damaged = self._read_own(f, record)
@@ -982,10 +1048,9 @@ class Helpers:
             return
         import subprocess
 
-        for process in self.processes:
-            for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):
-                    pipe.close()  # type: ignore[union-attr]  # both were asked for
+        for pipe in chain.from_iterable((process.stdin, process.stdout) for process in self.processes):
+            with suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]  # both were asked for
         for process in self.processes:
             try:
                 process.wait(_END_S)
@@ -1074,8 +1139,7 @@ def _serve(process: subprocess.Popen[bytes], folder: str, work: _Work) -> None:
         while True:
             while len(sent) < _SENT_AHEAD and (number := work.next()) is not None:
                 sent.append(number)
-                request = [folder, [[f.name, _with_groups(f.match), f.place] for f in work.batches[number]]]
-                process.stdin.write(orjson.dumps(request) + b"\n")
+                process.stdin.write(_request(folder, work.batches[number]))
                 process.stdin.flush()
             if not sent:
                 return
@@ -1084,6 +1148,10 @@ def _serve(process: subprocess.Popen[bytes], folder: str, work: _Work) -> None:
             sent.popleft()
     except Exception:  # whatever it is: the caller's thread reads those batches itself
         process.kill()  # its next answer would be this one's rest
+
+
+def _request(folder: str, batch: list[ToRead]) -> bytes:
+    return orjson.dumps([folder, [[f.name, _with_groups(f.match), f.place] for f in batch]]) + b"\n"
 
 
 def _with_groups(match: MatchRecord | None) -> MatchRecord | None:
