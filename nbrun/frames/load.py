@@ -14,6 +14,7 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,15 +87,21 @@ def load_results(
     options = _Options(columns, where, items=items, entries=entries, tests=tests, stale=stale)
     paths = _paths(results)
     problems: list[Problem] = []
-    if options.reads_entries:
-        df = _concatenated([df for path in paths for df in _with_bodies(path, options, problems, ALL)])
-    else:
-        df = options.frame(join([_load_table(path, stale, problems) for path in paths])) if paths else _concatenated([])
+    df = _load(paths, options, problems)
     _warn_of_problems(df, problems)
     if not len(df) and not problems:
         _warn_of_empty(paths)
     df.attrs["results"] = _absolute(paths)
     return options.select(options.choose(df))
+
+
+def _load(paths: list[Results], options: _Options, problems: list[Problem]) -> pd.DataFrame:
+    """Return all rows of all directories, and add to `problems` what can't be read."""
+    if options.reads_entries:
+        return _concatenated([df for path in paths for df in _with_bodies(path, options, problems, ALL)])
+    if not paths:
+        return _concatenated([])
+    return options.frame(join([_load_table(path, options.stale, problems) for path in paths]))
 
 
 def iter_results(
@@ -149,27 +156,30 @@ class _Options:
 
     def __init__(self, columns: Collection[str] | None, where: Where | None, **flags: bool) -> None:
         self._hides_empty = isinstance(columns, str) and columns == AUTO
-        self.columns = None if columns is None or self._hides_empty else _names(columns)
+        self.columns = None if self._hides_empty else _names(columns)
         for name, value in flags.items():
             if not isinstance(value, bool):
                 raise InputError(f"{name}={value!r}: give True or False.")
         vars(self).update(flags)
         self.reads_entries = self.items or self.entries or self.tests  # entries are read, nothing comes from the cache
-        self.outputs = tuple(filter((self.columns or ()).__contains__, OUTPUTS)) if self.tests else ()
+        self.outputs = tuple(filter((self.columns or ()).__contains__, OUTPUTS))
         self.where, self.values = _read_where(where)
         self._unknown: dict[str, InputError] = {}  # columns that no part has had, until now
         self._known: dict[str, None] = {}  # columns of the parts
 
     def frame(self, table: Table) -> pd.DataFrame:
         """Return the rows of a table, with at least the columns that are wanted."""
-        needed = None
-        if self.columns is not None and self.where is None and not self.reads_entries:
-            needed = {*self.columns, *self.values}
         stale = table.numbers["index"] == ORPHANED
-        df = to_frame(table, needed)
+        df = to_frame(table, self._needed_columns())
         if self.stale:
             df["stale"] = pd.array(stale, dtype="boolean")
         return df
+
+    def _needed_columns(self) -> set[str] | None:
+        """Return the only columns that the frame must have; None where any may be needed."""
+        if self.columns is None or self.where is not None or self.reads_entries:
+            return None
+        return {*self.columns, *self.values}
 
     def choose(self, df: pd.DataFrame, *, is_part: bool = False) -> pd.DataFrame:
         """Return the rows that `where` chooses. `is_part`: a column that isn't here may be in another part."""
@@ -229,11 +239,13 @@ class _Options:
         return self._query(filled, where, is_part)[df.columns]
 
 
-def _names(columns: Collection[str]) -> list[str]:
-    if isinstance(columns, Collection) and not isinstance(columns, str):
-        return list(columns)
-    example = columns if isinstance(columns, str) else "sample_id"
-    raise InputError(f'columns={columns!r}: give a list of names, such as [{example!r}], or "auto".')
+def _names(columns: Collection[str] | None) -> list[str] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not isinstance(columns, Collection):
+        example = columns if isinstance(columns, str) else "sample_id"
+        raise InputError(f'columns={columns!r}: give a list of names, such as [{example!r}], or "auto".')
+    return list(columns)
 
 
 def _read_where(where: Any) -> tuple[str | Callable[[pd.DataFrame], Any] | None, dict[str, list[Any]]]:
@@ -247,18 +259,22 @@ def _read_where(where: Any) -> tuple[str | Callable[[pd.DataFrame], Any] | None,
 
 def _values(wanted: Any) -> list[Any]:
     """Return which values of a column choose a row, as they are in the frame."""
-    several = isinstance(wanted, Iterable) and not isinstance(wanted, (str, bytes, Mapping))
-    return [without_surrogates(x) if isinstance(x, str) else x for x in (wanted if several else [wanted])]
+    is_one = isinstance(wanted, (str, bytes, Mapping)) or not isinstance(wanted, Iterable)
+    return [without_surrogates(x) if isinstance(x, str) else x for x in ([wanted] if is_one else wanted)]
 
 
 def _is_any_of(column: pd.Series[Any], wanted: list[Any]) -> Array:
     """Return for each row whether its value is one of these. All missing values are equal."""
-    nested = [x for x in wanted if isinstance(x, (Mapping, list))]
-    some = [x for x in wanted if not isinstance(x, (Mapping, list))]
-    found = column.isin(some).to_numpy(bool)
-    if pd.Series(some, dtype=object).isna().any():
+    kinds: dict[bool, list[Any]] = {True: [], False: []}
+    for value in wanted:
+        kinds[isinstance(value, (Mapping, list))].append(value)
+    nested, plain = kinds[True], kinds[False]
+    found = column.isin(plain).to_numpy(bool)
+    if pd.Series(plain, dtype=object).isna().any():
         found = found | column.isna().to_numpy(bool)
-    return found | column.map(lambda x: x in nested).to_numpy(bool) if nested else found
+    if nested:
+        found = found | column.map(nested.__contains__).to_numpy(bool)
+    return found
 
 
 def _as_mask(chosen: Any, index: pd.Index[Any]) -> Any:
@@ -319,7 +335,8 @@ def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
         frames = [df.assign(sample_id=df["sample_id"].astype(str).astype(object).astype("category")) for df in frames]
     out = pd.concat(frames, ignore_index=True)
     for name in out.columns:  # joining different categories makes plain texts of them
-        if all(name not in f or isinstance(f[name].dtype, pd.CategoricalDtype) for f in frames):
+        dtypes = [df[name].dtype for df in frames if name in df]
+        if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
             out[name] = out[name].astype("object").astype("category")
     return out
 
@@ -404,6 +421,11 @@ def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table
         if df[name].dtype == object and name not in DTYPES:
             df[name] = as_one_type(pa, df[name])
     table = pa.Table.from_pandas(df, preserve_index=False).replace_schema_metadata()
+    return _with_fixed_types(pa, table)
+
+
+def _with_fixed_types(pa: Any, table: pa.Table) -> pa.Table:
+    """Return a table whose fixed columns have their types, whatever is in them."""
     types = {"category": pa.dictionary(pa.int32(), pa.string()), "object": pa.string()}
     for at, field in enumerate(table.schema):
         wanted = types.get(DTYPES.get(field.name, ""), field.type)
@@ -476,17 +498,18 @@ def _with_objects(df: pd.DataFrame, convert: Any) -> pd.DataFrame:
 
 def _has_returns(df: pd.DataFrame) -> bool:
     """Return whether a text or a column's name holds a carriage return."""
-    texts = (df[name].astype(object) for name in df.columns if df[name].dtype.kind == "O")
-    return any("\r" in str(name) for name in df.columns) or any(
-        isinstance(value, str) and "\r" in value for column in texts for value in column
-    )
+    columns = (df[name].astype(object) for name in df.columns if df[name].dtype.kind == "O")
+    texts = chain(map(str, df.columns), chain.from_iterable(columns))
+    return any(isinstance(value, str) and "\r" in value for value in texts)
 
 
 def _cell(value: Any) -> Any:
     """What a cell of a text file holds."""
     if isinstance(value, (dict, list)):
         return encode(value)[0].decode()
-    return digits_of(int(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return digits_of(int(value))
+    return value
 
 
 def _write_json(df: pd.DataFrame, path: Path, *, lines: bool) -> None:
@@ -680,10 +703,7 @@ class ItemRows:
 
     def __call__(self, row: int, entry: Row) -> None:
         """The next row."""
-        if "item" not in entry:  # an item of just these two, or none where `keep_items=False`
-            item: JsonValue = {name: entry[name] for name in ("language", "solution") if name in entry}
-        else:
-            item = decode(entry["item"])
+        item = _item_of(entry)
         if type(item) is not dict:
             self._add("item", row, item)
             return
@@ -700,6 +720,13 @@ class ItemRows:
         """See rows.Listener."""
         for extras in self.extras.values():
             extras.cut(n)
+
+
+def _item_of(entry: Row) -> JsonValue:
+    if "item" in entry:
+        return decode(entry["item"])
+    # an item of just these two, or none where `keep_items=False`
+    return {name: entry[name] for name in ("language", "solution") if name in entry}
 
 
 #: Columns that hold a test's texts: only where they are asked for, since they are most of a result.

@@ -53,7 +53,7 @@ from nbrun.results.format import FOLDER, INTEGER_IDS, Header, JsonObject, MatchR
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, SampleTotals, SampleView, Snapshot, summarise, with_totals
 from nbrun.results.replay import read_runs
-from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, is_newer
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Identity, Place, Stored, is_newer
 from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.texts import bytes_text
@@ -167,12 +167,11 @@ class Loader:
         if info.place is not None:
             self._cache.know_archived(info.name, info.place)
         kept = self._cache.hits.get(info.name)
-        if kept is None:
+        if kept is None or not kept.is_as_listed(info):
             return False
-        if info.place is None and (kept.record["ident"] or [])[:2] != [info.size, info.mtime_ns]:
-            return False  # it was listed again meanwhile, and has changed since it was found in the cache
-        match = now.matches.get(info.sample_id) if info.source != NBRUN else None
-        return kept.record.get("match") == (match and match_digest(match))
+        match = now.matches.get(info.sample_id)
+        relies_on = None if match is None or info.source == NBRUN else match_digest(match)
+        return kept.record.get("match") == relies_on
 
     def _read(self, infos: Sequence[FileInfo], now: Snapshot) -> tuple[Table, dict[str, Span]]:
         """Return all rows of files, and where each sample's are. What was not in the cache is put there."""
@@ -186,7 +185,7 @@ class Loader:
         table = join([*old, *new, table_of(FileReader(self._folder).pack())])
         records = [*(k.record for k in kept.values()), *fresh]
         if packs:
-            is_outdated = sum(p.n for p in (*self._cache.packs, *packs)) > 2 * table.n
+            is_outdated = _rows_in(self._cache.packs) + _rows_in(packs) > 2 * table.n
             if not old:
                 packs, new = [], [table]  # memory: the joined rows are the same
             self._cache.keep(
@@ -228,24 +227,37 @@ class Loader:
     ) -> list[int]:
         """Add to `fresh` the journal's entries that are newer. Return the row numbers that they replace."""
         dropped: list[int] = []
-        for sample_id in ids:
-            stored = now.journal.entries.get(sample_id)
-            if not stored:
-                continue
-            before = _identities(table, spans.get(sample_id, (0, 0)))
-            start, damaged = fresh.rows.n, 0
-            for s in stored.values():
-                row, seq, is_done = before.get(s.identity, (_NO_ROW, -1, False))
-                if row != _NO_ROW and not is_newer(s, seq, is_done):
-                    continue
-                if fresh.rows.add_exactly(s.group, now.journal.body(s)):
-                    dropped.append(row)
-                else:
-                    damaged += 1
-            if damaged:
+        for sample_id in filter(now.journal.entries.get, ids):
+            start = fresh.rows.n
+            newer = list(_newer_than(_identities(table, spans.get(sample_id, (0, 0))), now.journal.entries[sample_id]))
+            added = [row for row, s in newer if fresh.rows.add_exactly(s.group, now.journal.body(s))]
+            dropped += added
+            if damaged := len(newer) - len(added):
                 self._reader.problems.append(Problem(self._folder, f"has {damaged} damaged entries", sample_id))
             fresh.files.append({"id": sample_id, "source": NBRUN, "n": fresh.rows.n - start})
         return dropped
+
+
+def _rows_in(packs: Iterable[Pack]) -> int:
+    return sum(pack.n for pack in packs)
+
+
+#: The number of no row.
+_NO_ROW = -1
+
+
+def _newer_than(
+    before: Mapping[tuple[str, bytes, int], tuple[int, int, bool]], stored: Mapping[Identity, Stored]
+) -> Iterator[tuple[int, Stored]]:
+    """Yield the journal's entries that count instead of rows of files, each after the row that it replaces.
+
+    Args:
+        before: as `_identities` returns it.
+    """
+    for identity_of, s in stored.items():
+        row, seq, is_done = before.get(identity_of, (_NO_ROW, -1, False))
+        if row == _NO_ROW or is_newer(s, seq, is_done):
+            yield row, s
 
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -276,20 +288,24 @@ def _settings_columns(table: Table, settings: Mapping[str, JsonObject]) -> dict[
     of = table.texts["run_id"]
     out = {}
     for key in dict.fromkeys(chain.from_iterable(settings.values())):
-        values = SparseColumnBuilder()
-        for number, run_id in enumerate(of.texts):
-            value = settings.get(run_id, {}).get(key)
-            if value is not None:
-                values.rows.append(number)
-                values.values.append(value if isinstance(value, (str, int, float)) else dump(value))
-        settled = values.settle()
-        column = sparse_column_of(settled)
+        of_runs = _of_each_run(key, of.texts, settings)
         place = np.full(len(of.texts) + 1, -1)  # the last is for rows without a run
-        place[column.rows] = np.arange(len(column.rows))
+        place[of_runs.rows] = np.arange(len(of_runs.rows))
         found = place[of.codes]
         rows = np.flatnonzero(found >= 0)
-        out[f"setting_{key}"] = SparseColumn(column.kind, rows, column.values[found[rows]], column.texts)
+        out[f"setting_{key}"] = SparseColumn(of_runs.kind, rows, of_runs.values[found[rows]], of_runs.texts)
     return out
+
+
+def _of_each_run(key: str, run_ids: Sequence[str], settings: Mapping[str, JsonObject]) -> SparseColumn:
+    """Return what each run was given for one key of `settings=`, in the order of `run_ids`."""
+    values = SparseColumnBuilder()
+    for number, run_id in enumerate(run_ids):
+        value = settings.get(run_id, {}).get(key)
+        if value is not None:
+            values.rows.append(number)
+            values.values.append(value if isinstance(value, (str, int, float)) else dump(value))
+    return sparse_column_of(values.settle())
 
 
 def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[int, int, bool]]:
@@ -300,10 +316,14 @@ def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[
     keys = [k.tobytes() for k in table.keys[start:stop]]
     occurrences = table.numbers["occurrence"][start:stop].tolist()
     seqs = table.numbers["seq"][start:stop].tolist()
-    status = table.texts["status"]
-    is_done = np.array([*(text == "done" for text in status.texts), False])[status.codes[start:stop]].tolist()
-    places = zip(range(start, stop), seqs, is_done, strict=True)
+    places = zip(range(start, stop), seqs, _are_done(table, slice(start, stop)).tolist(), strict=True)
     return dict(zip(zip(names, keys, occurrences, strict=True), places, strict=True))
+
+
+def _are_done(table: Table, rows: Array | slice) -> Array:
+    """Return of each of these rows whether it is a result."""
+    status = table.texts["status"]
+    return np.array([*(text == "done" for text in status.texts), False])[status.codes[rows]]
 
 
 def _spans(records: Sequence[FileRecord]) -> dict[str, Span]:
@@ -336,8 +356,6 @@ def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: float) -> Ite
 SUFFIX = ".rows"
 #: With more parts, or more outdated rows than current ones, the whole cache is rewritten.
 MAX_PARTS = 12
-#: The number of no row.
-_NO_ROW = -1
 #: How coarse a file system's clock without fractions of a second may be, in ns (NFS: some of them).
 COARSE_NS = 2_000_000_000
 
@@ -350,6 +368,10 @@ class Kept:
     start: int
     stop: int
     record: FileRecord
+
+    def is_as_listed(self, info: FileInfo) -> bool:
+        """Return False for a file that was listed again, and had changed since it was found in the cache."""
+        return info.place is not None or (self.record["ident"] or [])[:2] == [info.size, info.mtime_ns]
 
 
 def _is_record(record: FileRecord) -> bool:
@@ -396,15 +418,17 @@ class RowCache:
         except OSError:
             return
         for name in names:
-            path = os.path.join(self.folder, name)
-            try:
-                with plain_files.open_reading(path) as f:
-                    data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-                self._add(unpack(memoryview(data), partial(_release, data)), path)
-            except BadPack:  # damaged, or by another version of nbrun
-                self._unusable.append(path)
-            except (OSError, ValueError):  # ValueError: an empty file can't be mapped
-                pass
+            self._open_part(os.path.join(self.folder, name))
+
+    def _open_part(self, path: str) -> None:
+        try:
+            with plain_files.open_reading(path) as f:
+                data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+            self._add(unpack(memoryview(data), partial(_release, data)), path)
+        except BadPack:  # damaged, or by another version of nbrun
+            self._unusable.append(path)
+        except (OSError, ValueError):  # ValueError: an empty file can't be mapped
+            pass
 
     def _add(self, pack: Pack, path: str) -> None:
         """Add a part, unless another person has made it of something else."""
@@ -426,8 +450,10 @@ class RowCache:
         record = kept.record
         if identity(stat) != record["ident"]:
             return None
+        assert record["id"] is not None  # see _is_record
+        assert record["source"] is not None
         self.hits[entry.name] = kept
-        info = FileInfo(entry.name, record["id"] or "", record["source"] or "", stat.st_size, stat.st_mtime_ns)
+        info = FileInfo(entry.name, record["id"], record["source"], stat.st_size, stat.st_mtime_ns)
         info.seen_seq = record["max_seq"]
         return info
 
@@ -475,13 +501,19 @@ class RowCache:
             took_ns = int((time.time() - read_at) * 1e9)
             now = beside.stat().st_ctime_ns - took_ns  # when reading began, by the disk's clock
             for record in pack.files:
-                ident = record["ident"]
-                if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else TUNING.fine_clock_ns):
+                if record["ident"] and _may_change_unseen(record["ident"], now):
                     record["ident"] = None
             files.put_derived(self.folder / (name + SUFFIX), pack.to_parts(), beside)
         except (OSError, MemoryError):
             beside.unlink(missing_ok=True)
             raise
+
+
+def _may_change_unseen(ident: list[int], now_ns: int) -> bool:
+    """Return whether a file was changed so shortly before that its times may stay equal when it changes again."""
+    ctime_ns = ident[2]
+    clock_ns = COARSE_NS if ctime_ns % 1_000_000_000 == 0 else TUNING.fine_clock_ns
+    return now_ns - ctime_ns < clock_ns
 
 
 # ---- how far reading is
@@ -517,15 +549,17 @@ class ProgressLine:
         if due:
             share = min(1.0, done / total)
             bar = f"{'█' * int(share * 20):░<20}"
-            print(
-                f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}", end="", file=sys.stderr, flush=True
-            )
+            self._print(f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}")
 
     def end(self) -> None:
         """Erase the line."""
         if self._printed_at:
-            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
+            self._print("\r" + " " * 70 + "\r")
             self._printed_at = 0.0
+
+    @staticmethod
+    def _print(text: str) -> None:
+        print(text, end="", file=sys.stderr, flush=True)
 
     @staticmethod
     def _is_visible() -> bool:
@@ -570,8 +604,8 @@ def count_samples(results: str | os.PathLike[str]) -> SampleCounts:
 
 def _counted(table: Table, rows: Array) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     """Return of each sample how many tasks of each group are done, and how many tasks ended in errors."""
-    samples, groups, status = (table.texts[name] for name in ("sample_id", "group", "status"))
-    is_done = np.array([*(text == "done" for text in status.texts), False])[status.codes[rows]]
+    samples, groups = table.texts["sample_id"], table.texts["group"]
+    is_done = _are_done(table, rows)
     of, width = samples.codes[rows].astype(np.int64), max(len(groups.texts), 1)
     cells = (of * width + groups.codes[rows])[is_done]
     counts = np.bincount(cells, minlength=len(samples.texts) * width).reshape(-1, width).tolist()

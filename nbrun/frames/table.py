@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import builtins
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, compress
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -100,12 +100,17 @@ def table_of(pack: Pack) -> Table:
     numbers = {name: column(name, _CODES[code]) for name, code in NUMBERS.items()}
     texts = {name: DictionaryArray(column(name, "<i4"), pack.texts[name]) for name in TEXTS}
     counts = np.array([f["n"] for f in pack.files], "<i8")
-    for name, of_files in (("sample_id", [f["id"] for f in pack.files]), ("source", [f["source"] for f in pack.files])):
-        unique: dict[str, int] = {}
-        of_file = np.array([unique.setdefault(text or "", len(unique)) for text in of_files], "<i4")
-        texts[name] = DictionaryArray(np.repeat(of_file, counts), list(unique))
+    texts["sample_id"] = _of_files((f["id"] for f in pack.files), counts)
+    texts["source"] = _of_files((f["source"] for f in pack.files), counts)
     extras = {name: sparse_column_of(e) for name, e in pack.extras.items()}
     return Table(pack.n, numbers, texts, column("key", f"V{KEY_BYTES}"), extras)
+
+
+def _of_files(texts: Iterable[str | None], counts: Array) -> DictionaryArray:
+    """Return a column of what is the same in all rows of a file. `counts`: how many rows each file has."""
+    unique: dict[str, int] = {}
+    codes = np.array([unique.setdefault(text or "", len(unique)) for text in texts], "<i4")
+    return DictionaryArray(np.repeat(codes, counts), list(unique))
 
 
 def sparse_column_of(e: Settled) -> SparseColumn:
@@ -123,16 +128,19 @@ def pack_of(t: Table, files: list[FileRecord]) -> Pack:
     arrays: dict[str, tuple[str, Bytes]] = {name: (code, _bytes(t.numbers[name])) for name, code in NUMBERS.items()}
     arrays |= {name: ("i", _bytes(t.texts[name].codes)) for name in TEXTS}
     arrays["key"] = ("k", _bytes(t.keys))
-    extras = {}
-    for name, e in t.extras.items():
-        values, texts = e.values, e.texts
-        if texts:  # only those that occur: a slice of a part shares its texts
-            used = np.zeros(len(texts), bool)
-            used[values] = True
-            values = (np.cumsum(used, dtype="<i4") - 1)[values]
-            texts = list(compress(texts, used.tolist()))
-        extras[name] = Settled(e.kind, e.rows.astype("<i4").tobytes(), values.astype(_CODES[e.kind]).tobytes(), texts)
+    extras = {name: _settled(e) for name, e in t.extras.items()}
     return Pack(t.n, files, arrays, {name: t.texts[name].texts for name in TEXTS}, extras)
+
+
+def _settled(e: SparseColumn) -> Settled:
+    """Return a column as a pack holds it."""
+    values, texts = e.values, e.texts
+    if texts:  # only those that occur: a slice of a part shares its texts
+        used = np.zeros(len(texts), bool)
+        used[values] = True
+        values = (np.cumsum(used, dtype="<i4") - 1)[values]
+        texts = list(compress(texts, used.tolist()))
+    return Settled(e.kind, e.rows.astype("<i4").tobytes(), values.astype(_CODES[e.kind]).tobytes(), texts)
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -140,11 +148,11 @@ def join(tables: Sequence[Table]) -> Table:
     tables = [t for t in tables if t.n] or list(tables[:1])
     if len(tables) == 1:
         return tables[0]
-    *begins, n = accumulate((t.n for t in tables), initial=0)
     texts = {name: _join_texts([t.texts[name] for t in tables]) for name in tables[0].texts}
     numbers = {name: _concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
     keys = np.concatenate([t.keys for t in tables])
-    return Table(n, numbers, texts, keys, _join_extras(tables, begins), all(t.integer_ids for t in tables))
+    has_integer_ids = all(t.integer_ids for t in tables)
+    return Table(len(keys), numbers, texts, keys, _join_extras(tables), has_integer_ids)
 
 
 def _join_texts(parts: Sequence[DictionaryArray]) -> DictionaryArray:
@@ -167,12 +175,14 @@ def _concatenate(arrays: Sequence[Array]) -> Array:
     return np.concatenate(arrays)
 
 
-def _join_extras(tables: Sequence[Table], begins: Sequence[int]) -> dict[str, SparseColumn]:
-    """Join the columns of keys. `begins`: the number of each table's first row."""
+def _join_extras(tables: Sequence[Table]) -> dict[str, SparseColumn]:
+    """Join the columns of keys."""
     extras: defaultdict[str, list[SparseColumn]] = defaultdict(list)
-    for begin, t in zip(begins, tables, strict=True):
+    begin = 0
+    for t in tables:
         for name, e in t.extras.items():
             extras[name].append(SparseColumn(e.kind, e.rows.astype(np.int64) + begin, e.values, e.texts))
+        begin += t.n
     return {name: _join_extra(parts) for name, parts in extras.items()}
 
 
@@ -217,8 +227,7 @@ def in_order(t: Table, *, stale: bool) -> Array:
     if not stale and (index == ORPHANED).any():
         kept = np.flatnonzero(index != ORPHANED)
     last = index[kept]
-    if (last < 0).any():
-        last = np.where(last < 0, np.iinfo(np.int64).max, last)
+    last = np.where(last < 0, np.iinfo(np.int64).max, last)
     group = _ranks(t.texts["group"], kept, lambda text: (text != "solution", text))
     sample = _ranks(t.texts["sample_id"], kept, int if t.integer_ids else str)
     rows = np.arange(t.n)[kept]
@@ -298,13 +307,13 @@ def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
 def _column(t: Table, name: str) -> Any:
     if name == "key":
         return key_texts(t.keys)
-    if name in t.texts:
-        of = t.texts[name]
-        if name == "sample_id" and t.integer_ids:
-            ids = np.array(list(map(int, of.texts)), np.int64)
-            return pd.arrays.IntegerArray(ids[of.codes], np.zeros(t.n, bool))
-        return np.array([*of.texts, None], object)[of.codes] if DTYPES[name] == "object" else _category(of)
-    return _numbers(t.numbers[name], DTYPES[name])
+    if name not in t.texts:
+        return _numbers(t.numbers[name], DTYPES[name])
+    of = t.texts[name]
+    if name == "sample_id" and t.integer_ids:
+        ids = np.array(list(map(int, of.texts)), np.int64)
+        return pd.arrays.IntegerArray(ids[of.codes], np.zeros(t.n, bool))
+    return _category(of) if DTYPES[name] == "category" else _objects(of)
 
 
 def _numbers(values: Array, dtype: str) -> Any:
@@ -335,16 +344,20 @@ def _as_expected(t: Table) -> Array:
 
 def _category(of: DictionaryArray) -> pd.Categorical:
     """Return a categorical with sorted categories, and only those that occur."""
-    if of.codes.strides == (0,):  # one value for all rows
-        used = [int(of.codes[0])] if len(of.codes) and of.codes[0] >= 0 else []
-        codes = np.broadcast_to(np.int8(len(used) - 1), len(of.codes)).copy()
-        return pd.Categorical.from_codes(codes, pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
-    used = np.flatnonzero(np.bincount(of.codes + 1, minlength=len(of.texts) + 1)[1:]).tolist()
+    is_repeated = of.codes.strides == (0,)  # one value for all rows
+    looked_at = of.codes[:1] if is_repeated else of.codes
+    used = np.flatnonzero(np.bincount(looked_at + 1, minlength=len(of.texts) + 1)[1:]).tolist()
     used.sort(key=of.texts.__getitem__)
     new: np.ndarray[Any, np.dtype[np.integer[Any]]]
     new = np.full(len(of.texts) + 1, -1, np.int8 if len(used) < 128 else np.int32)  # the last is for code -1
     new[used] = np.arange(len(used))
-    return pd.Categorical.from_codes(new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
+    codes = np.broadcast_to(new[looked_at], len(of.codes)).copy() if is_repeated else new[of.codes]
+    return pd.Categorical.from_codes(codes, pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
+
+
+def _objects(of: DictionaryArray) -> Array:
+    """Return a column of texts as objects; None where there is none."""
+    return np.array([*of.texts, None], object)[of.codes]
 
 
 #: Kind of a column of numbers -> the dtype of its values, and the pandas array that they become.
@@ -362,17 +375,15 @@ def _extra(n: int, e: SparseColumn) -> Any:
         values, missing = np.zeros(n, dtype), np.ones(n, bool)
         values[e.rows], missing[e.rows] = e.values, False
         return array(values, missing)
+    if e.kind == "n":
+        return np.full(n, None, object)
     if e.kind == "j":
         return _parsed(n, e)
+    codes = np.full(n, -1, "<i4")
+    codes[e.rows] = e.values
+    of = DictionaryArray(codes, e.texts)
     occurring = np.count_nonzero(np.bincount(e.values))
-    if e.kind == "t" and occurring <= MAX_CATEGORIES and 2 * occurring <= len(e.values):
-        codes = np.full(n, -1, "<i4")
-        codes[e.rows] = e.values
-        return _category(DictionaryArray(codes, e.texts))
-    texts = np.full(n, None, object)
-    if e.kind == "t":
-        texts[e.rows] = np.array(e.texts, object)[e.values]
-    return texts
+    return _category(of) if occurring <= min(MAX_CATEGORIES, len(e.values) // 2) else _objects(of)
 
 
 def _parsed(n: int, e: SparseColumn) -> Array:
@@ -389,14 +400,12 @@ def _parsed(n: int, e: SparseColumn) -> Array:
         if code in shared:
             out[row] = shared[code]
             continue
-        value = decode(load(texts[code]))
+        out[row] = value = printable(decode(load(texts[code])))
+        if not isinstance(value, (list, dict)):
+            shared[code] = value
         uses[code] -= 1
         if not uses[code]:
             texts[code] = ""
-        value = printable(value)
-        if not isinstance(value, (list, dict)):
-            shared[code] = value
-        out[row] = value
     return out
 
 
