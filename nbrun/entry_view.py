@@ -44,22 +44,28 @@ def difference(expected: str, actual: str) -> list[tuple[str, str]]:
         [(' ', '1'), ('-', '2'), ('+', '3')]
     """
     a, b = expected.rstrip("\n").split("\n"), actual.rstrip("\n").split("\n") if actual else []
-    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    start = max(0, same - 3)
+    start = max(0, _equal_lines(a, b) - 3)
     out = [("…", f"{start:,} equal lines before")] if start else []
-    some_a, some_b = a[start : start + _COMPARED], b[start : start + _COMPARED]
-    for line in islice(difflib.unified_diff(some_a, some_b, n=3, lineterm=""), 2, None):  # two are file names
-        if line.startswith("@@"):
-            if out[1:]:
-                out.append(("…", ""))
-            continue
-        out.append((line[0], "".join(truncate(line[1:], 1))))
-        if len(out) >= MAX_LINES:
-            break
+    out += islice(_marked_lines(a[start : start + _COMPARED], b[start : start + _COMPARED]), MAX_LINES - len(out))
     rest = max(len(a), len(b)) - start - _COMPARED
     if rest > 0 or len(out) >= MAX_LINES:
         out.append(("…", "the rest is not shown"))
     return out
+
+
+def _equal_lines(a: list[str], b: list[str]) -> int:
+    """Return how many lines are equal before the first that differs."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _marked_lines(a: list[str], b: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the lines that differ and those around them, each with its mark."""
+    file_names, place = 2, 1  # lines of a unified diff that come before the first part that differs
+    for line in islice(difflib.unified_diff(a, b, n=3, lineterm=""), file_names + place, None):
+        if line.startswith("@@"):
+            yield "…", ""
+        else:
+            yield line[0], "".join(truncate(line[1:], 1))
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> Entry
         stderr=next(filter(None, (texts_of(test).stderr for test in tests)), ""),  # of an accepted solution
         compiler=_compiler(tests),
         attempts=_attempts(mapping(result)),
-        result=_plain(result) if saved_tests is None and result is not None else None,
+        result=None if saved_tests is not None or result is None else _plain(result),
         output=_plain(entry.get("output") or ""),
         n_tests=verdicts.summary_of_tests(result).n,
         item=_whole_item(entry),
@@ -193,9 +199,9 @@ class _Source(NamedTuple):
 def _source(entry: Mapping[str, object]) -> _Source:
     item = entry.get("item")
     has_source = item if isinstance(item, Mapping) else entry
-    source, language = has_source.get("solution"), has_source.get("language")
+    source = has_source.get("solution")
     if isinstance(source, str):
-        return _Source(language if isinstance(language, str) else "", source)
+        return _Source(text_in(has_source, "language"), source)
     if isinstance(item, str):
         return _Source("", item)
     whole = source if item is None else item
@@ -220,17 +226,21 @@ def _plain(value: object) -> str:
 
 
 def _failing_test(tests: Iterable[Mapping[str, object]]) -> FailingTest | None:
-    number, test = next(((n, test) for n, test in enumerate(tests) if test.get("passed") is not True), (-1, None))
-    if test is None:
-        return None
+    for number, test in enumerate(tests):
+        if test.get("passed") is not True:
+            verdict = verdicts.of({"accepted": False, "tests": [test]})
+            return FailingTest(number, verdict, *texts_of(test), _facts_of_test(test))
+    return None
+
+
+def _facts_of_test(test: Mapping[str, object]) -> dict[str, object]:
     facts: dict[str, object]
     facts = {k: printable(v) for k, v in run_of(test).items() if isinstance(v, (str, int, float))}
     for name in ("stdout", "stderr"):
         facts.pop(name, None)
-    message = mapping(test.get("exec_info")).get("message")
-    if message:
+    if message := mapping(test.get("exec_info")).get("message"):
         facts["message"] = as_text(message)
-    return FailingTest(number, verdicts.of({"accepted": False, "tests": [test]}), *texts_of(test), facts)
+    return facts
 
 
 def _compiler(tests: Iterable[Mapping[str, object]]) -> str:
@@ -255,10 +265,8 @@ def _outputs(s: EntryView) -> Iterator[tuple[str, str]]:
     """Yield what compiler, task and program wrote, with titles; a failing test shows its program's stderr itself."""
     yield "compiler", s.compiler
     if s.error is not None:
-        yield (
-            "error",
-            as_text(s.error.get("traceback") or f"{as_text(s.error.get('type'))}: {as_text(s.error.get('message'))}"),
-        )
+        in_short = f"{as_text(s.error.get('type'))}: {as_text(s.error.get('message'))}"
+        yield "error", as_text(s.error.get("traceback") or in_short)
     yield "output of the task", s.output
     if s.failing is None:
         yield "stderr", s.stderr
@@ -284,11 +292,14 @@ def text_of(s: EntryView) -> str:
         out += _optional_block(title, text, _LONG_LINES if title == "error" else _OTHER_LINES)
     if s.failing is not None:
         out += _text_of_failing(s.failing)
-    if s.attempts:
-        rows = (f"{i}. {_in_words(row)}" for i, row in enumerate(s.attempts, 1))
-        out += _text_block("attempts", map(escape_control_chars, rows))
+    out += _text_of_attempts(s.attempts)
     out += _optional_block("result", s.result, _LONG_LINES)
     return "\n".join(out)
+
+
+def _text_of_attempts(attempts: Sequence[Mapping[str, object]]) -> list[str]:
+    rows = [escape_control_chars(f"{i}. {_in_words(row)}") for i, row in enumerate(attempts, 1)]
+    return _text_block("attempts", rows) if rows else []
 
 
 def _in_words(values: Mapping[str, object]) -> str:
@@ -299,14 +310,13 @@ def _text_of_failing(f: FailingTest) -> list[str]:
     out = ["", escape_control_chars(f"failing test {f.number}: {f.verdict or ''}   {_in_words(f.facts)}".rstrip())]
     if f.stdin is not None:
         out += _text_block("stdin", truncate(f.stdin, _OTHER_LINES), "  ")
-    if f.expected is not None and f.stdout is not None:
-        if f.expected == f.stdout:
-            out += _text_block("output", ["as expected"], "  ")
-        else:
-            title = "difference (- expected, + output)" + ": in white space alone" * f.differs_in_space_alone
-            out += _text_block(title, (f"{mark} {line}" for mark, line in difference(f.expected, f.stdout)), "  ")
-    else:
+    if f.expected is None or f.stdout is None:
         out += _optional_block("output", f.stdout, _OTHER_LINES, "  ")
+    elif f.expected == f.stdout:
+        out += _text_block("output", ["as expected"], "  ")
+    else:
+        title = "difference (- expected, + output)" + ": in white space alone" * f.differs_in_space_alone
+        out += _text_block(title, (f"{mark} {line}" for mark, line in difference(f.expected, f.stdout)), "  ")
     out += _optional_block("stderr", f.stderr, _OTHER_LINES, "  ")
     return out
 
@@ -386,16 +396,15 @@ def _html_of_failing(f: FailingTest) -> list[str]:
     parts = [f"<h5>Failing test {f.number}: {_safe(f.verdict or '')}</h5>", _html_facts(f.facts)]
     if f.stdin is not None:
         parts += _html_block("stdin", f.stdin)
-    if f.expected is not None and f.stdout is not None:
-        if f.expected == f.stdout:
-            parts += _html_block("Output, as expected", f.stdout)
-        else:
-            title = "Difference: − expected, + output" + " (white space alone)" * f.differs_in_space_alone
-            rows = difference(f.expected, f.stdout)
-            lines = "".join(f'<span class="{_CLASS[m]}">{escape(m)} {escape(line)}</span>' for m, line in rows)
-            parts += [f"<h5>{title}</h5>", f"<pre>{lines}</pre>"]
-    else:
+    if f.expected is None or f.stdout is None:
         parts += _optional_html("Output", f.stdout)
+    elif f.expected == f.stdout:
+        parts += _html_block("Output, as expected", f.stdout)
+    else:
+        title = "Difference: − expected, + output" + " (white space alone)" * f.differs_in_space_alone
+        rows = difference(f.expected, f.stdout)
+        lines = "".join(f'<span class="{_CLASS[m]}">{escape(m)} {escape(line)}</span>' for m, line in rows)
+        parts += [f"<h5>{title}</h5>", f"<pre>{lines}</pre>"]
     return parts + _optional_html("stderr", f.stderr)
 
 

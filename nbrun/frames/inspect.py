@@ -9,6 +9,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,12 +118,12 @@ def entry_of_row(row: pd.Series[Any], results: Results | Sequence[Results] | Non
     paths = row.attrs.get("results") if results is None else results
     if not paths:
         raise InputError("show: this row doesn't say where it was loaded from. Say it: show(row, results=...).")
-    key, occurrence = str(row["key"]), int(row["occurrence"])
-    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        for of_group, entry in entries_of(path, sample_id):
-            if (of_group, entry["key"], entry["occurrence"]) == (group, key, occurrence):
-                return sample_id, group, entry
-    raise InputError(f"show: the {group} {key} of sample {sample_id!r} is not in {paths} any more.")
+    identity = group, str(row["key"]), int(row["occurrence"])
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    for of_group, entry in chain.from_iterable(entries_of(path, sample_id) for path in several):
+        if (of_group, entry["key"], entry["occurrence"]) == identity:
+            return sample_id, group, entry
+    raise InputError(f"show: the {group} {row['key']} of sample {sample_id!r} is not in {paths} any more.")
 
 
 def entries_of(results: Results, sample_id: str) -> Iterable[tuple[str, Entry]]:
@@ -186,16 +187,20 @@ def show(
     import pandas as pd  # slow to load, and `status` needs none of it
 
     if isinstance(what, pd.DataFrame):
-        if len(what) != 1:
-            raise InputError(f"show: the frame has {len(what)} rows; give one of them, such as df.iloc[0].")
-        row = what.iloc[0]
-        row.attrs = dict(what.attrs)
-        what = row
+        what = _only_row(what)
     if isinstance(what, pd.Series):
         return view_entry(*entry_of_row(what, results))
     if sample_id is None:
         raise InputError("show: say which sample, such as show('results', 'p1').")
     return _of_directory(what, id_text(sample_id), None if group is None else without_surrogates(group), index)
+
+
+def _only_row(frame: pd.DataFrame) -> pd.Series[Any]:
+    if len(frame) != 1:
+        raise InputError(f"show: the frame has {len(frame)} rows; give one of them, such as df.iloc[0].")
+    row = frame.iloc[0]
+    row.attrs = dict(frame.attrs)
+    return row
 
 
 def _of_directory(results: Results, sample_id: str, group: str | None, index: int | None) -> EntryView | Overview:
@@ -204,18 +209,29 @@ def _of_directory(results: Results, sample_id: str, group: str | None, index: in
         entries.setdefault(name, []).append(entry)
     if not entries:
         raise InputError(f"show: {os.fspath(results)} holds no sample {sample_id!r}.{_like(results, sample_id)}")
-    if group is not None and group not in entries:
-        raise InputError(f"show: sample {sample_id!r} has no group {group!r}; it has {', '.join(entries)}.")
+    if group is not None:
+        if group not in entries:
+            raise InputError(f"show: sample {sample_id!r} has no group {group!r}; it has {', '.join(entries)}.")
+        entries = {group: entries[group]}
     if index is None:
-        return _overview(sample_id, entries if group is None else {group: entries[group]})
-    group = next(iter(entries)) if group is None else group  # the group `solution` comes first
-    by_index = {e["index"] if e["index"] is not None else i: e for i, e in enumerate(entries[group])}
+        return _overview(sample_id, entries)
+    group = next(iter(entries))  # of several `solution` comes first
+    return view_entry(sample_id, group, _with_index(sample_id, group, entries[group], index))
+
+
+def _with_index(sample_id: str, group: str, entries: list[Entry], index: int) -> Entry:
+    by_index = {_index_of(entry, place): entry for place, entry in enumerate(entries)}
     if index not in by_index:
         raise InputError(
             f"show: sample {sample_id!r} has no saved {group} with index {index!r}; "
             f"there are {len(by_index)}, from {min(by_index)} to {max(by_index)}."
         )
-    return view_entry(sample_id, group, by_index[index])
+    return by_index[index]
+
+
+def _index_of(entry: Entry, place: int) -> int:
+    """Return an entry's index; its place in the group where the index isn't known."""
+    return place if entry["index"] is None else entry["index"]
 
 
 def _overview(sample_id: str, entries: Mapping[str, list[Entry]]) -> Overview:
@@ -232,7 +248,7 @@ def _line(group: str, place: int, entry: Entry) -> dict[str, object]:
     error = entry.get("error")
     return {
         "group": group,
-        "index": place if entry["index"] is None else entry["index"],
+        "index": _index_of(entry, place),
         "status": entry["status"],
         "verdict": verdicts.of(entry["result"]),
         "language": language_of(entry),

@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from math import comb
 from typing import Any
 
@@ -134,8 +134,9 @@ def unexpected(df_or_results: pd.DataFrame | Paths, *, positive: str = "solution
 
 def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
     """Return the columns to group by. Raise an InputError where they are neither names nor among `columns`."""
-    several = isinstance(by, Iterable) and not isinstance(by, str)
-    names = list(by) if several else [by] * (by is not None)
+    if by is None:
+        return []
+    names = [by] if isinstance(by, str) or not isinstance(by, Iterable) else list(by)
     if not all(isinstance(name, str) or (isinstance(name, Hashable) and name in columns) for name in names):
         raise InputError(
             f'by={by!r}: give a column\'s name, such as "language", several in a list, or None for one row over all.'
@@ -149,19 +150,23 @@ def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
 
 def _refuse_unjudged(df: pd.DataFrame) -> None:
     """Raise an InputError where there are results and none of them was judged."""
-    done = where(df["status"], "done".__eq__)
+    done = int(where(df["status"], "done".__eq__).sum())
     said = df["verdict"].notna().to_numpy()
     if "accepted" in df.columns:
         said = said | df["accepted"].notna().to_numpy()
     if "error" in df.columns:
-        said = said | where(df["error"], lambda error: error.partition(":")[0] in JUDGE_ERRORS)
-    if done.any() and not said.any():
-        n = int(done.sum())
-        which = "the only result was not" if n == 1 else f"none of {n:,} results was"
+        said = said | where(df["error"], _is_judge_error)
+    if done and not said.any():
+        which = "the only result was not" if done == 1 else f"none of {done:,} results was"
         raise InputError(
             f"rates: {which} judged, so there is nothing to take rates of. A judged result is a mapping with "
             '"accepted" (True or False) or "verdict" (such as "Accepted" or "WrongAnswer").'
         )
+
+
+def _is_judge_error(error: object) -> bool:
+    """Return whether a row's error is a fault of the judge."""
+    return str(error).partition(":")[0] in JUDGE_ERRORS
 
 
 def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:
@@ -220,7 +225,7 @@ def _marks(df: pd.DataFrame, positive: str) -> dict[str, Array]:
     by_judge = np.zeros(len(df), bool)
     if "error" in df.columns:
         messages = df["error"].to_numpy(object)[failed]
-        by_judge[failed] = [str(e).partition(":")[0] in JUDGE_ERRORS for e in messages]
+        by_judge[failed] = list(map(_is_judge_error, messages))
     by_judge |= where(df["verdict"], "JudgeError".__eq__) & ~failed
     marks = {
         "n_positive": judged & right,
@@ -327,8 +332,8 @@ class _Remaining:
 def _remaining(results: Paths, names: Sequence[str]) -> _Remaining:
     """Count the tasks that aren't done, those of samples that were never begun among them."""
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
-    counts = [count_samples(path) for path in paths]  # what can't be read, load_results has reported
-    is_open = not all(found.totals is None or found.totals.is_known for found in counts)
+    counts = list(map(count_samples, paths))  # what can't be read, load_results has reported
+    is_open = any(found.totals is not None and not found.totals.is_known for found in counts)
     rows = list(chain.from_iterable(map(_left, counts)))
     table = pd.DataFrame(rows, columns=["sample_id", "group", "left"]).astype({"left": "int64"})
     if counts and all(found.integer_ids for found in counts):
@@ -345,9 +350,9 @@ def _left(found: SampleCounts) -> Iterator[tuple[str | None, str, int]]:
         for group, total in view.totals.items():
             known[group] += total
             yield view.sample_id, group, max(0, total - view.completed.get(group, 0))
-    tasks = found.totals and found.totals.tasks
-    for group, n in (Counter(tasks or {}) - known).items():
-        yield None, group, n
+    if found.totals is not None and found.totals.tasks is not None:
+        for group, n in (Counter(found.totals.tasks) - known).items():
+            yield None, group, n
 
 
 def _missing(failed: Any, index: pd.Index[Any], remaining: _Remaining) -> tuple[Any, Any]:
@@ -417,12 +422,10 @@ def compare(
         marks[f"tpr{i}"], marks[f"tnr{i}"] = right & a.accepted[:, i], wrong & ~a.accepted[:, i]
     sums = _count(a.tasks, marks, names)
     out = sums[["n_compared", "n_left_out", "n_flipped"]].astype("int64")
-    for rate, n in (("tpr", "right"), ("tnr", "wrong")):
-        for i, name in enumerate(a.names):
-            out[f"{rate}_{name}"] = (sums[f"{rate}{i}"] / sums[n].where(sums[n] > 0)).astype("Float64")
-    for rate in ("tpr", "tnr"):
-        for name in a.names[1:]:
-            out[f"{rate}_diff_{name}"] = out[f"{rate}_{name}"] - out[f"{rate}_{a.names[0]}"]
+    for (rate, n), (i, name) in product((("tpr", "right"), ("tnr", "wrong")), enumerate(a.names)):
+        out[f"{rate}_{name}"] = (sums[f"{rate}{i}"] / sums[n].where(sums[n] > 0)).astype("Float64")
+    for rate, name in product(("tpr", "tnr"), a.names[1:]):
+        out[f"{rate}_diff_{name}"] = out[f"{rate}_{name}"] - out[f"{rate}_{a.names[0]}"]
     return _in_rows(out, a.tasks, names)
 
 
@@ -514,7 +517,7 @@ def sign_test(a: int, b: int) -> float:
         (0.021484375, 1.0)
     """
     n, k = a + b, min(a, b)
-    if n == 0 or a == b:
+    if a == b:
         return 1.0
     if n <= 1000:
         return float(min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n))
@@ -540,7 +543,8 @@ class _Aligned:
 
 def _align(runs: Mapping[str, Results]) -> _Aligned:
     frames, names = _frames(runs), list(map(str, runs))
-    rows = pd.DataFrame({c: _joined(frames, c) for c in LOADED if any(c in f for f in frames)})
+    held = set(chain.from_iterable(frames))
+    rows = pd.DataFrame({c: _joined(frames, c) for c in LOADED if c in held})
     number = np.asarray(rows.groupby(IDENTITY, observed=True, sort=True).ngroup(), dtype="int64")  # of its task
     which = np.repeat(np.arange(len(frames)), [len(f) for f in frames])
     _refuse_doubled(rows, number, which, names)
@@ -562,6 +566,15 @@ def _align(runs: Mapping[str, Results]) -> _Aligned:
 
 def _frames(runs: Mapping[str, Results]) -> list[pd.DataFrame]:
     """Return the results of each run, with sample ids of one type in all."""
+    _check_names(runs)
+    frames = [_frame(str(name), results) for name, results in runs.items()]
+    if len({pd.api.types.is_numeric_dtype(f["sample_id"].dtype) for f in frames}) > 1:  # integers here, text there
+        frames = [f.assign(sample_id=f["sample_id"].astype(str).astype(object)) for f in frames]
+    return frames
+
+
+def _check_names(runs: Mapping[str, Results]) -> None:
+    """Raise an InputError where these are no runs that can be compared, or their names make equal columns."""
     if not isinstance(runs, Mapping):
         raise InputError(
             f'compare takes a mapping of names, such as {{"old": ..., "new": ...}}, not {type(runs).__name__}.'
@@ -571,10 +584,6 @@ def _frames(runs: Mapping[str, Results]) -> list[pd.DataFrame]:
     for name, other in combinations(runs, 2):
         if len({str(name), str(other), f"diff_{name}", f"diff_{other}"}) < 4:
             raise InputError(f"compare: the names {name!r} and {other!r} make columns of one name; change one of them.")
-    frames = [_frame(str(name), results) for name, results in runs.items()]
-    if len({pd.api.types.is_numeric_dtype(f["sample_id"].dtype) for f in frames}) > 1:  # integers here, text there
-        frames = [f.assign(sample_id=f["sample_id"].astype(str).astype(object)) for f in frames]
-    return frames
 
 
 def _frame(name: str, results: Results) -> pd.DataFrame:
@@ -586,11 +595,17 @@ def _frame(name: str, results: Results) -> pd.DataFrame:
 
 def _joined(frames: Sequence[pd.DataFrame], name: str) -> Any:
     """Return a column of all frames, categorical where it is so in one of them, and empty where a frame lacks it."""
-    parts = [f[name] if name in f else pd.Series([None] * len(f), dtype="object") for f in frames]
-    parts = [p.astype(object) if isinstance(p.dtype, pd.ArrowDtype) else p for p in parts]
+    parts = [_column(f, name) for f in frames]
     if any(isinstance(p.dtype, pd.CategoricalDtype) for p in parts):
         return pd.api.types.union_categoricals(list(map(_categorical, parts)), sort_categories=True)
     return pd.concat(parts, ignore_index=True)
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    if name not in frame:
+        return pd.Series([None] * len(frame), dtype="object")
+    column = frame[name]
+    return column.astype(object) if isinstance(column.dtype, pd.ArrowDtype) else column
 
 
 def _categorical(column: pd.Series[Any]) -> pd.Categorical:
