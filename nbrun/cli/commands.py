@@ -19,11 +19,12 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nbrun.frames import Status
+    from nbrun.tools.archive import Archived
+    from nbrun.tools.merge import Merged
 
 #: Packages whose versions `--version` prints: those that nbrun needs, and those that it can work with.
 _DEPENDENCIES = ("anywidget", "ipywidgets", "numpy", "orjson", "pandas", "PyYAML", "tqdm")
@@ -211,18 +214,20 @@ def _counts(directories: list[str]) -> list[Status]:
 
 def _watch(directories: list[str], as_json: bool, every_s: float) -> None:
     """Print a line every `every_s` seconds, in a terminal in place of the one before, until all is complete."""
-    end = "\x1b[K\r" if sys.stdout.isatty() and not as_json else "\n"
+    is_in_place = sys.stdout.isatty() and not as_json
     before_s, before = -math.inf, 0  # so that the first rate is 0
     while True:
         counts, now_s = _counts(directories), time.monotonic()
         ended = sum(c.done + c.errors for c in counts)
         rate = max(0.0, (ended - before) / (now_s - before_s))
         before_s, before = now_s, ended
-        print(_status_json(directories, counts) if as_json else _line(counts, rate), end=end, flush=True)
+        text = _status_json(directories, counts) if as_json else _line(counts, rate)
+        print(text, end="\x1b[K\r" if is_in_place else "\n", flush=True)
         if all(map(_is_complete, counts)) and not any(map(_is_written, directories)):
-            print(end="" if end == "\n" else "\n")
-            return
+            break
         time.sleep(every_s)
+    if is_in_place:
+        print()
 
 
 def _is_complete(counts: Status) -> bool:
@@ -466,21 +471,23 @@ def archive(args: argparse.Namespace) -> int:
     from nbrun.tools.archive import archive_results
 
     done = archive_results(args.results, unpack=args.unpack)
-    if args.json:
-        print(json.dumps(done.to_dict()))
-        return int(bool(done.problems))
-    if args.unpack:
-        print(f"{done.samples:,} samples are in files of their own again.")
-    elif not done.samples:
-        print("There is no finished sample's file to archive.")
-    else:
-        print(
+    return _report(done, args.json, _lines_of_unpacked(done) if args.unpack else _lines_of_archived(done))
+
+
+def _lines_of_unpacked(done: Archived) -> Iterator[str]:
+    yield f"{done.samples:,} samples are in files of their own again."
+
+
+def _lines_of_archived(done: Archived) -> Iterator[str]:
+    if done.samples:
+        yield (
             f"{done.samples:,} samples moved to {Path(done.path) / done.archive}: "
             f"{bytes_text(done.before_bytes)} became {bytes_text(done.after_bytes)}."
         )
+    else:
+        yield "There is no finished sample's file to archive."
     if done.left:
-        print(f"{done.left:,} samples are not finished and stay in their files.")
-    return _print_problems(done.problems)
+        yield f"{done.left:,} samples are not finished and stay in their files."
 
 
 def merge(args: argparse.Namespace) -> int:
@@ -490,23 +497,28 @@ def merge(args: argparse.Namespace) -> int:
     for path in args.results:
         counts_of(path)
     done = merge_results(args.target, *args.results)
-    if args.json:
-        print(json.dumps(done.to_dict()))
-        return int(bool(done.problems))
-    print(f"{done.path}: {done.entries:,} results of {done.samples:,} samples, from {done.directories:,} directories.")
+    return _report(done, args.json, _lines_of_merged(done))
+
+
+def _lines_of_merged(done: Merged) -> Iterator[str]:
+    yield f"{done.path}: {done.entries:,} results of {done.samples:,} samples, from {done.directories:,} directories."
     if done.in_several:
         gone = dataclasses.asdict(done.dropped)
         dropped = ", ".join(f"{n:,} {name}" for name, n in gone.items() if n) or "nothing"
         both = counted(done.in_several, "sample")
-        print(f"{both} in several directories. Dropped, as another result counts: {dropped}.")
-    return _print_problems(done.problems)
+        yield f"{both} in several directories. Dropped, as another result counts: {dropped}."
 
 
-def _print_problems(problems: Sequence[str]) -> int:
-    """Print what could not be read. Return the exit code."""
-    for problem in problems:
-        print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
-    return int(bool(problems))
+def _report(done: Archived | Merged, as_json: bool, lines: Iterable[str]) -> int:
+    """Print what was done: as JSON, or these lines and then what could not be read. Return the exit code."""
+    if as_json:
+        print(json.dumps(done.to_dict()))
+    else:
+        for line in lines:
+            print(line)
+        for problem in done.problems:
+            print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
+    return int(bool(done.problems))
 
 
 # ---- export
@@ -520,13 +532,22 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 def export(args: argparse.Namespace) -> int:
     """Write all results to a file."""
     from nbrun.frames import load_results
-    from nbrun.frames.load import write_frame
 
     counts_of(args.results)
     target = _export_target(args.file, force=args.force)
     df = load_results(args.results)
     if target.suffix == ".csv" and not args.raw:
         df = _without_formulas(df)
+    _write(df, target)
+    out = {"file": str(target), "rows": len(df), "bytes": target.stat().st_size}
+    print(json.dumps(out) if args.json else f"{len(df):,} results written to {target}.")
+    return 0
+
+
+def _write(df: pd.DataFrame, target: Path) -> None:
+    """Write a file, which is whole or isn't there."""
+    from nbrun.frames.load import write_frame
+
     # a name that can't be guessed, so that no link can wait there
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -538,9 +559,6 @@ def export(args: argparse.Namespace) -> int:
         raise InputError(f"export: {target} can't be written: {e.strerror or e}.") from e
     finally:
         beside.unlink(missing_ok=True)
-    out = {"file": str(target), "rows": len(df), "bytes": target.stat().st_size}
-    print(json.dumps(out) if args.json else f"{len(df):,} results written to {target}.")
-    return 0
 
 
 def _export_target(file: str, *, force: bool) -> Path:
@@ -639,14 +657,12 @@ def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     missing = {name for name, language in DEFAULT_LANGUAGES.items() if language.missing}
     left_out = Counter[str]()
     marked = [dict(problem) for problem in problems]
-    for problem in marked:
-        for key in ("solutions", "incorrect_solutions"):
-            numbers = list(problem[key]["language"])
-            for at, name in enumerate(map(language_of_number, numbers)):
-                if name in missing:
-                    left_out[name] += 1
-                    numbers[at] = 0
-            problem[key] = {**problem[key], "language": numbers}
+    for problem, key in product(marked, ("solutions", "incorrect_solutions")):
+        numbers = problem[key]["language"]
+        names = list(map(language_of_number, numbers))
+        left_out.update(name for name in names if name in missing)
+        kept = [0 if name in missing else number for name, number in zip(names, numbers, strict=True)]
+        problem[key] = {**problem[key], "language": kept}
     return marked, left_out
 
 
