@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -233,10 +235,15 @@ def _check_sample(report: Report, now: Snapshot, sample_id: str) -> None:
             if info is not None and saved.own is not None and not saved.damaged:
                 _check_counts(report, now.path / info.name, info, saved.own)
     for problem in problems:
-        if kind := _kind_of_entries(problem, info, now.path):
-            what = counted(problem.entries, "result") if problem.entries else "Its results"
-            again = AGAIN if kind != "archived" else _AGAIN_OF_ARCHIVED.format(sample_id)
-            report.add(problem.path, kind, problem.what, f"{what} can't be read. {again}", sample_id)
+        _report_entries(report, now, problem, info, sample_id)
+
+
+def _report_entries(report: Report, now: Snapshot, problem: Problem, info: FileInfo | None, sample_id: str) -> None:
+    """Add what was found while a sample's entries were read."""
+    if kind := _kind_of_entries(problem, info, now.path):
+        what = counted(problem.entries, "result") if problem.entries else "Its results"
+        again = _AGAIN_OF_ARCHIVED.format(sample_id) if kind == "archived" else AGAIN
+        report.add(problem.path, kind, problem.what, f"{what} can't be read. {again}", sample_id)
 
 
 #: Completes the cost of an archived sample. Its archive's index says that the sample is finished.
@@ -257,10 +264,7 @@ def _kind_of_entries(problem: Problem, info: FileInfo | None, folder: Path) -> s
 
 def _check_counts(report: Report, file: Path, info: FileInfo, own: OwnFile) -> None:
     """Compare what a file's progress object says with the entries that it holds."""
-    newest: dict[Identity, Stored] = {}
-    for head in own.heads:
-        keep_newest(newest, head.identity, head)
-    counts = Counter(head.group for head in newest.values() if head.is_done and head.item_index is not None)
+    counts = _done_in(own)
     says = {group: (info.progress or {}).get(f"completed_{group}s") for group in (*own.groups, *counts)}
     wrong = [
         f"says completed_{group}s {n}, but holds {counts[group]}"
@@ -270,6 +274,14 @@ def _check_counts(report: Report, file: Path, info: FileInfo, own: OwnFile) -> N
     if wrong:
         cost = "Counts that are read from its last line are wrong."
         report.add(file, "counts", "; ".join(wrong), cost, info.sample_id)
+
+
+def _done_in(own: OwnFile) -> Counter[str]:
+    """Return how many results of items of the dataset a file holds, by group."""
+    newest: dict[Identity, Stored] = {}
+    for head in own.heads:
+        keep_newest(newest, head.identity, head)
+    return Counter(head.group for head in newest.values() if head.is_done and head.item_index is not None)
 
 
 def _check_segments(report: Report, journal: JournalIndex) -> None:
@@ -282,14 +294,18 @@ def _check_segments(report: Report, journal: JournalIndex) -> None:
             report.add(path, "tail", f"ends in {torn} bytes of a record", cost)
 
 
+def _read_to_end(records: Iterable[object]) -> None:
+    """Read a log, so that its scan says what is damaged."""
+    for _ in records:
+        pass
+
+
 def _torn_bytes(path: Path) -> int:
     scan = LogScan()
-    try:
-        for _ in read_log(path, scan):
-            pass
+    with suppress(FileNotFoundError):
+        _read_to_end(read_log(path, scan))
         return path.stat().st_size - scan.good_bytes
-    except FileNotFoundError:
-        return 0
+    return 0
 
 
 #: Each log beside the journal: the kind of its records, and what a damaged one costs.
@@ -305,8 +321,7 @@ def _check_logs(report: Report, inner: Path) -> None:
     for name, (kind, cost) in _LOGS.items():
         scan = LogScan()
         try:
-            for _ in whole_records(inner / name, kind, scan):
-                pass
+            _read_to_end(whole_records(inner / name, kind, scan))
         except OSError as e:
             report.add(inner / name, "foreign", f"can't be read: {e.strerror}", cost)
             continue

@@ -11,7 +11,7 @@ import dataclasses
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -55,6 +55,15 @@ class Dropped:
     same: int = 0
     older: int = 0
     errors: int = 0
+
+    def count(self, entry: Entry, *, is_same: bool) -> None:
+        """Count an entry. `is_same`: the one that counts instead is equal."""
+        if entry["status"] != "done":
+            self.errors += 1
+        elif is_same:
+            self.same += 1
+        else:
+            self.older += 1
 
 
 @dataclass
@@ -115,17 +124,10 @@ def merge_results(target: str | os.PathLike[str], *results: str | os.PathLike[st
     beside = path.with_name(f".{path.name}.merging")
     out = Merged(str(path), len(sources))
     try:
-        with ExitStack() as held:
-            for source in sources:
-                held.enter_context(kept_quiet(source / FOLDER / "lock"))
-            directory = held.enter_context(_made_again(beside))
-            readers = [Reader(source) for source in sources]
-            _Merging(directory, out).run(readers, [held.enter_context(reader.open()) for reader in readers])
-            directory.close()
-            files.move(beside, path)
+        _merge(sources, beside, path, out)
+    except StorageError:
+        raise
     except OSError as e:
-        if isinstance(e, StorageError):
-            raise
         raise StorageError(
             f"{e.filename or beside}: {e.strerror or e}. {path} was not made; what was written is in {beside}. "
             "Fix the cause and give the same command again.",
@@ -134,40 +136,56 @@ def merge_results(target: str | os.PathLike[str], *results: str | os.PathLike[st
     return out
 
 
+def _merge(sources: list[Path], beside: Path, path: Path, out: Merged) -> None:
+    """Write the new directory to `beside`, and move it to its place."""
+    with ExitStack() as held:
+        for source in sources:
+            held.enter_context(kept_quiet(source / FOLDER / "lock"))
+        directory = held.enter_context(_made_again(beside))
+        readers = [Reader(source) for source in sources]
+        _Merging(directory, out).run(readers, [held.enter_context(reader.open()) for reader in readers])
+        directory.close()
+        files.move(beside, path)
+
+
 def _check(path: Path, sources: list[Path]) -> None:
+    """Raise an InputError where these can't be merged, or not into this directory."""
     if not sources:
         raise InputError("merge: give the new directory, and one results directory or more.")
-    seen: dict[Path, Path] = {}
+    seen: set[Path] = set()
     for source in sources:
-        Reader(source)
+        Reader(source)  # raises where there is no such folder
         real = source.resolve()
         if real in seen:
             raise InputError(f"merge: {source} is given twice.")
-        seen[real] = source
+        seen.add(real)
         if real in (path.resolve(), *path.resolve().parents):
             raise InputError(f"merge: the new directory {path} is in {source}. Give a place outside.")
-    is_empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-    if os.path.lexists(path) and not is_empty:
+    if os.path.lexists(path) and (path.is_symlink() or not _is_empty_folder(path)):
         raise ResultsExistError(f"{path} exists. merge makes a new directory: give another name.", path=str(path))
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 @contextmanager
 def _made_again(beside: Path) -> Iterator[Directory]:
     """Open the directory to be made; remove what an earlier merge that was killed left there."""
-    if beside.is_dir() and any(beside.iterdir()) and not (beside / FOLDER).is_dir():
+    if beside.is_dir() and not (_is_empty_folder(beside) or (beside / FOLDER).is_dir()):
         raise InputError(f"{beside} is in the way, and nothing that merge wrote. Move it elsewhere.")
-    directory = Directory(beside)
-    guard = DirectoryLock(directory.inner / "lock")
-    try:
+    with closing(Directory(beside)) as directory, ExitStack() as held:
+        held.callback(DirectoryLock(directory.inner / "lock").release)
         for folder in (beside, directory.inner, directory.inner / "tmp"):
-            for left in folder.iterdir():
-                if left.is_file() and left.name != "lock":
-                    files.remove(left)
-            files.sync_folder(folder)
+            _clear(folder)
         yield directory
-    finally:
-        directory.close()
-        guard.release()
+
+
+def _clear(folder: Path) -> None:
+    for left in folder.iterdir():
+        if left.is_file() and left.name != "lock":
+            files.remove(left)
+    files.sync_folder(folder)
 
 
 class _Merging:
@@ -216,22 +234,19 @@ class _Merging:
 
     def _add_copy(self, those: list[Held]) -> bool:
         """Copy a file of the older program that all directories hold alike. Return False where that can't be done."""
-        if not all(held.is_old for held in those):
+        data = _same_old_file(those)
+        if data is None:
             return False
+        try:
+            old = parse_old(data)
+        except (Unreadable, ValueError):
+            return False  # that is reported where it is read
         first = next((held for held in those if held.match is not None), those[0])
         assert first.info is not None
-        try:
-            data = first.file()
-            if any(held.file() != data for held in those):
-                return False
-            old = parse_old(data)
-        except (Unreadable, OSError, ValueError):
-            return False  # that is reported where it is read
         entries = sum(map(len, old.groups.values()))
         self._out.dropped.same += entries * (len(those) - 1)
         self._count(entries)
-        name = self._name(first.info.name, first.sample_id)
-        self._put(name, (data,), first.info.mtime_ns)
+        self._put(self._name(first.info.name, first.sample_id), (data,), first.info.mtime_ns)
         if first.match is not None and places_in(old, first.match, data) is not None:
             self._matches.append({**first.match, "groups": first.match["groups"]})
             self._save_matches(_AT_ONCE)
@@ -278,6 +293,17 @@ class _Merging:
             self._matches.clear()
 
 
+def _same_old_file(those: list[Held]) -> bytes | None:
+    """Return the older program's file that all directories hold alike; None where they differ or can't be read."""
+    if not all(held.is_old for held in those):
+        return None
+    try:
+        data = those[0].file()
+        return data if all(held.file() == data for held in those[1:]) else None
+    except (Unreadable, OSError, ValueError):
+        return None  # that is reported where it is read
+
+
 def _joined_totals(several: list[SampleTotals | None]) -> SampleTotals | None:
     """Return how many samples and tasks all directories were given, those without any result included.
 
@@ -319,8 +345,9 @@ def _context(those: list[Held]) -> str:
 
 def _mtime_ns(those: list[Held]) -> int:
     """Return when the newest file of a sample was written; 0 where a journal holds newer entries."""
-    is_filed = not any(held.in_journal for held in those)
-    return max((held.info.mtime_ns for held in those if held.info is not None), default=0) if is_filed else 0
+    if any(held.in_journal for held in those):
+        return 0
+    return max((held.info.mtime_ns for held in those if held.info is not None), default=0)
 
 
 # ---- one sample as several directories hold it: the entries that count, each once, and what was dropped
@@ -384,6 +411,27 @@ class MergedSample:
     _from: dict[Identity, tuple[SavedSample, Stored]] = field(default_factory=dict)
     _indexes: dict[Identity, int] = field(default_factory=dict)  # where another directory knows the item's place
 
+    def take(self, saved: SavedSample, s: Stored, dropped: Dropped) -> None:
+        """Take an entry, or drop it or the one of the same task that was taken before."""
+        before = self._from.get(s.identity)
+        if before is None:
+            self._from[s.identity] = saved, s
+            return
+        old, new = load_entry(before[0].body(before[1])), load_entry(saved.body(s))
+        wins = _rank(new) > _rank(old)
+        dropped.count(old if wins else new, is_same=_plain(old) == _plain(new))
+        index = s.item_index if s.item_index is not None else before[1].item_index
+        kept = (saved, s) if wins else before
+        if kept[1].item_index is None and index is not None:  # its own directory didn't know the item any more
+            self._indexes[s.identity] = index
+        self._from[s.identity] = kept
+
+    def settle(self, those: list[Held]) -> None:
+        """All entries were taken: put them in their places, and find the attempts that go on."""
+        stored = [s for _, s in self._from.values()]
+        self.stored = _placed([s._replace(item_index=self._indexes.get(s.identity, s.item_index)) for s in stored])
+        self.attempts = _open_attempts(those, {s.identity for s in stored if s.status == "done"})
+
     def body(self, s: Stored) -> bytes:
         """Return the bytes of one of them."""
         saved, there = self._from[s.identity]
@@ -404,11 +452,8 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
                 continue
             out.extra = {**saved.extra, **out.extra}
             for s in saved.entries:
-                _take(out, saved, s, dropped)
-        places = out._indexes
-        stored = [s for _, s in out._from.values()]
-        out.stored = _placed([s._replace(item_index=places.get(s.identity, s.item_index)) for s in stored])
-        out.attempts = _open_attempts(those, {s.identity for s in stored if s.status == "done"})
+                out.take(saved, s, dropped)
+        out.settle(those)
         yield out
 
 
@@ -420,27 +465,6 @@ def _open_attempts(those: list[Held], done: set[Identity]) -> dict[Identity, Att
     for identity, attempt in attempts:
         out.setdefault(identity, attempt)
     return out
-
-
-def _take(out: MergedSample, saved: SavedSample, s: Stored, dropped: Dropped) -> None:
-    before = out._from.get(s.identity)
-    if before is None:
-        out._from[s.identity] = saved, s
-        return
-    old, new = load_entry(before[0].body(before[1])), load_entry(saved.body(s))
-    wins = _rank(new) > _rank(old)
-    loser = old if wins else new
-    if loser["status"] != "done":
-        dropped.errors += 1
-    else:
-        is_same = _plain(old) == _plain(new)
-        dropped.same += is_same
-        dropped.older += not is_same
-    index = s.item_index if s.item_index is not None else before[1].item_index
-    kept = (saved, s) if wins else before
-    if kept[1].item_index is None and index is not None:  # its own directory didn't know the item any more
-        out._indexes[s.identity] = index
-    out._from[s.identity] = kept
 
 
 def _rank(entry: Entry) -> tuple[bool, float]:
