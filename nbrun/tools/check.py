@@ -242,14 +242,15 @@ def _report_entries(report: Report, now: Snapshot, problem: Problem, info: FileI
     """Add what was found while a sample's entries were read."""
     if kind := _kind_of_entries(problem, info, now.path):
         what = counted(problem.entries, "result") if problem.entries else "Its results"
-        again = _AGAIN_OF_ARCHIVED.format(sample_id) if kind == "archived" else AGAIN
+        again = AGAIN if kind == "segment" else _AGAIN_IF_FINISHED.format(sample_id)
         report.add(problem.path, kind, problem.what, f"{what} can't be read. {again}", sample_id)
 
 
-#: Completes the cost of an archived sample. Its archive's index says that the sample is finished.
-_AGAIN_OF_ARCHIVED = (
-    "Once the archive is repaired they count as missing, and the next run makes them again; until then a run does so "
-    "that is started with redo=[{!r}]."
+#: Completes the cost of results in a file whose last lines, or the index of its archive, may say that its sample is
+#: finished: then no run looks at its entries.
+_AGAIN_IF_FINISHED = (
+    "Once that is repaired they count as missing, and the next run makes them again; until then a run does so that is "
+    "started with redo=[{!r}]."
 )
 
 
@@ -354,7 +355,7 @@ def _repair(directory: Directory, finding: Finding) -> None:
     if finding.kind in ("entries", "counts"):
         info = directory.listing.by_id.get(finding.sample_id or "")
         if info is not None and info.name == file.name:
-            rewrite_sample(directory, info)
+            rewrite_sample(directory, info if info.place is None else directory.take_out(info))
             files.sync_folder(directory.path)
     elif finding.kind in ("unreadable", "double") and file.is_file():
         directory.quarantine(file)

@@ -454,6 +454,32 @@ def test_a_directory_is_repaired_that_was_killed_while_it_made_a_damaged_sample_
     assert ran == [("p3", 2)]
 
 
+@pytest.mark.parametrize("is_archived", [False, True], ids=["in a file", "in an archive"])
+def test_a_damaged_entry_is_made_again_after_repair_or_as_its_finding_says(full, is_archived):
+    """The file's last line says that its sample is complete, so that a run has no cause to look at its entries."""
+    file = full / "p3.json"
+    data = file.read_bytes()
+    at = data.index(b'"result"')
+    file.write_bytes(data[:at] + bytes(20) + data[at + 20 :])
+    if is_archived:
+        archive_finished(full)
+    rows = load(full)
+    report = check(full)
+    assert [(f.kind, f.sample_id) for f in report.findings] == [("entries", "p3")]
+    assert "redo=['p3']" in str(report)
+    advised = shutil.copytree(full, full.with_name("advised"))
+    ran = []
+    run(SAMPLES, advised, judging(ran), redo=["p3"])
+    assert {s for s, _ in ran} == {"p3"}
+    assert check(advised).is_ok
+    assert check(full, repair=True).is_ok
+    assert check(full).findings == []
+    assert len(load(full)) == len(rows)
+    ran.clear()
+    run(SAMPLES, full, judging(ran))
+    assert ran == [("p3", 0)]
+
+
 def grown_by_one():
     """p3 has got a solution more, so that it must be opened."""
     return [s if s["id"] != "p3" else sample("p3", "right", "wrong", "right", "wrong") for s in SAMPLES]
