@@ -14,13 +14,14 @@ import io
 import json
 import os
 import re
+from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 from zlib import crc32
 
 from nbrun import verdicts
@@ -31,6 +32,7 @@ from nbrun.results.format import (
     FORMAT,
     MAX_SEQ,
     Entry,
+    Head,
     JsonObject,
     JsonValue,
     MatchRecord,
@@ -184,6 +186,10 @@ class Stored(NamedTuple):
     def is_done(self) -> bool:
         """Return whether it is a result, not an error."""
         return self.status == "done"
+
+
+#: The first keys of an entry.
+_Head: TypeAlias = Head | Stored
 
 
 class Numbered(Protocol):
@@ -624,6 +630,8 @@ def convert_foreign(data: bytes) -> bytes | None:
         lines = list(map(_line_of, rows if isinstance(rows, list) else [rows]))
         groups[group] = _each_once(lines, group, counts)
     footer = _foreign_footer(value, id_text(sample_id), groups, counts)
+    heads = {group: filter(None, map(head_of, lines)) for group, lines in groups.items()}
+    footer.summary["identities"] = checked_identities(footer.summary["identities"], footer.totals, heads)
     entries = ((group, ((None, line) for line in lines)) for group, lines in groups.items())
     return b"".join(lay_out(footer.sample_id, entries, lambda: footer))
 
@@ -1040,6 +1048,40 @@ class EntryCounts:
         if any(verdicts.expected(group) is not None for group in names):
             summary["unexpected"] = self.unexpected
         return summary
+
+
+def checked_identities(identities: str, totals: Mapping[str, int], entries: Mapping[str, Iterable[_Head]]) -> str:
+    """Return the digest of a dataset's identities for a summary; "" where results of other items are among them.
+
+    A summary that says that a sample is finished, with the digest of its dataset, is believed unread. Where entries
+    come together from several copies of a directory, one may be of an item that the dataset no longer has: the next
+    run is to look at the entries then, for the item in its place may have no result.
+
+    Args:
+        totals, entries: by group, in the order of the dataset.
+    """
+    results = {group: _results_by_index(entries.get(group, ())) for group in {**totals, **entries}}
+    if not identities or sum(map(len, results.values())) != sum(totals.values()):
+        return identities
+    states = [EMPTY_DIGEST]
+    for group, placed in results.items():
+        head, keys = canonical([group, len(placed)]), b"".join([key for _, key in placed])
+        indices = [index for index, _ in placed]
+        kinds = [array("I", indices).tobytes()]
+        if indices == list(range(len(indices))):
+            kinds.append(b"")  # Sample.identities leaves them out where no item can be skipped
+        states = [_updated(state, head + kind + keys) for state in states for kind in kinds]
+    return identities if identities in {state.hexdigest() for state in states} else ""
+
+
+def _results_by_index(entries: Iterable[_Head]) -> list[tuple[int, bytes]]:
+    return sorted((e.item_index, e.key) for e in entries if e.status == "done" and e.item_index is not None)
+
+
+def _updated(state: blake2b, data: bytes) -> blake2b:
+    state = state.copy()
+    state.update(data)
+    return state
 
 
 def lay_out(

@@ -35,6 +35,7 @@ from nbrun.results.sample_file import (
     Identity,
     Stored,
     Unreadable,
+    checked_identities,
     in_chunks,
     load_entry,
 )
@@ -264,12 +265,13 @@ class FileContent:
         totals = dict(self._totals or {g: len(entries) for g, entries in self._groups.items()})
         done = {group: self._counts.done[group] for group in {**totals, **self._groups}}
         self._counts.max_seq = self._max_seq
+        identities = checked_identities(self._header.get("identities", ""), totals, self._groups)
         return sample_file.Footer(
             self._sample_id,
             totals,
             done,
             bool(self._totals) and all(done[g] == n for g, n in totals.items()),
-            self._counts.summary(self._groups, self._header.get("identities", "")),
+            self._counts.summary(self._groups, identities),
             self._api_used,
             self._worker_id,
             self._extra,

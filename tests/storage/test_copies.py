@@ -74,6 +74,66 @@ def test_a_result_that_only_the_journal_has_outlives_a_file_with_a_higher_seq(tm
     assert not list((tmp_path / ".nbrun").glob("journal-00000077.log"))
 
 
+@pytest.fixture
+def edited(tmp_path):
+    """Return a directory without a result of its last item, and the result of the item that was there before."""
+    run(tmp_path)
+    third = entries_of(tmp_path)[2]
+    shutil.rmtree(tmp_path / ".nbrun")
+    (tmp_path / "a.json").unlink()
+    run(tmp_path, fails=[31], items=[10, 20, 31])
+    return tmp_path, third
+
+
+@pytest.mark.parametrize("where", ["journal", "file", "indented file"])
+def test_a_result_of_an_item_that_was_edited_does_not_count_for_its_successor(edited, where):
+    path, third = edited
+    if where == "journal":
+        in_journal(path, third)
+    else:
+        file = path / "a.json"
+        whole = json.loads(file.read_bytes())
+        whole["it_result"][2] = third | {"seq": whole["summary"]["max_seq"]}
+        file.write_text(json.dumps(whole, indent=2))
+        if where == "file":
+            assert check(path, repair=True).is_ok
+    ran = []
+    for _ in range(2):
+        run(path, ran, items=[10, 20, 31])
+    assert ran == [31]
+    rows = nbrun.load_results(path)
+    assert dict(zip(rows["index"], rows.v, strict=True)) == {0: 10, 1: 20, 2: 31}
+
+
+def test_a_sample_whose_results_were_all_in_the_journal_is_finished_by_its_last_lines(tmp_path):
+    languages = [1, 0, 3]  # the second isn't run
+    samples = [
+        {"id": "a", "items": [1, 2, 2], "solutions": {"language": languages, "solution": ["x", "y", "z"]}},
+        {"id": "b", "items": [], "solutions": {"language": [1], "solution": ["x"]}},
+    ]
+    groups = {"item": "items", "solution": "solutions"}
+    nbrun.start(samples, lambda task: {}, tmp_path, groups=groups, view=None).wait(60)
+    before = {file: json.loads(file.read_bytes()) for file in tmp_path.glob("*.json")}
+    for file, whole in before.items():
+        lists = ((name[:-7], entries) for name, entries in whole.items() if name.endswith("_result"))
+        lines = [
+            frame(b"e", json.dumps(e, separators=(",", ":")).encode(), json.dumps([whole["id"], group]).encode())
+            for group, entries in lists
+            for e in entries
+        ]
+        header = {"id": whole["id"], "name": file.name, "totals": {g: whole["progress"][f"total_{g}s"] for g in groups}}
+        header["identities"] = whole["summary"]["identities"]
+        lines.insert(0, frame(b"h", json.dumps(header).encode()))
+        (tmp_path / ".nbrun" / f"journal-{ord(whole['id']):08d}.log").write_bytes(b"".join(lines))
+        file.unlink()
+    assert check(tmp_path, repair=True).is_ok
+    after = {file: json.loads(file.read_bytes()) for file in tmp_path.glob("*.json")}
+    assert {file: w["summary"]["identities"] for file, w in after.items()} == {
+        file: w["summary"]["identities"] for file, w in before.items()
+    }
+    assert all(w["progress"]["is_complete"] for w in after.values())
+
+
 @pytest.mark.parametrize(
     "name",
     [
