@@ -191,25 +191,33 @@ def _join_live_run(path: Path, arguments: Arguments, samples: Samples, limits: L
         _end_replaced(run)
         return None
     if lines := arguments.changes_in_words(run._arguments):
-        listed = "\n".join(f"  {line}" for line in lines)
-        raise RunActiveError(
-            f"This kernel already runs on {run._path}, with other settings:\n{listed}\n"
-            "Either call run.stop() and run this cell again, or give replace=True, which stops that run and goes on "
-            "with the new settings. What is saved stays in both cases."
-        )
+        raise _other_settings(run, lines)
     if not run._join(samples):
         return None
     run._limit(limits)
     return run
 
 
+def _other_settings(run: Run, changes: Iterable[str]) -> RunActiveError:
+    listed = "\n".join(f"  {line}" for line in changes)
+    return RunActiveError(
+        f"This kernel already runs on {run._path}, with other settings:\n{listed}\n"
+        "Either call run.stop() and run this cell again, or give replace=True, which stops that run and goes on "
+        "with the new settings. What is saved stays in both cases."
+    )
+
+
 def _live_run_on(path: Path) -> Run | None:
     """Return the live run on a directory; None where there is none. The path may be another one of the same folder."""
     with _lock:
-        run, others = _runs.get(os.path.realpath(path)), list(_runs.values())
+        run, live = _runs.get(os.path.realpath(path)), _live_runs()
     if run is not None and run._is_live:
         return run
-    return next((other for other in others if other._is_live and _is_same_folder(path, other._path)), None)
+    return next((other for other in live if _is_same_folder(path, other._path)), None)
+
+
+def _live_runs() -> list[Run]:
+    return [run for run in list(_runs.values()) if run._is_live]
 
 
 def _is_same_folder(a: Path, b: Path) -> bool:
@@ -250,7 +258,7 @@ def _refuse_results(path: Path) -> None:
 def _at_exit() -> None:
     """At the interpreter's end: save the last results, and report a forgotten wait(). Daemon threads still run."""
     with _lock:
-        live = [r for r in list(_runs.values()) if r._is_live]
+        live = _live_runs()
     is_interrupted = any(r._was_interrupted for r in live)
     for run in live:
         if run._console is not None:
@@ -290,7 +298,7 @@ def _show_exception(kind: type[BaseException], error: BaseException, trace: type
     """Show one sentence, and no traceback, where Ctrl-C has ended the waiting for a run."""
     if not _ended_a_wait(error):
         _hook_before(kind, error, trace)
-    elif sys.flags.interactive or hasattr(sys, "ps1") or not any(r._is_live for r in list(_runs.values())):
+    elif sys.flags.interactive or hasattr(sys, "ps1") or not _live_runs():
         print(STOPPED_WAITING, file=sys.stderr)  # else _at_exit says it, with the counts
 
 

@@ -338,16 +338,22 @@ class Arguments:
         """Return what differs from those of a live run, a line each."""
         lines = self.settings.changes_in_words(earlier.settings)
         lines += changed_values(earlier._compared(), self._compared())
-        for name, a, b in (("key", earlier.key, self.key), ("context", earlier.context, self.context)):
-            if a is not None and b is not None:
-                lines += [f"{name}=: {line}" for line in b.changes_in_words(a)]
-            elif a is not b:
-                lines.append(f"{name}: a function → None" if b is None else f"{name}: None → a function")
+        lines += _changes_of_digested("key", earlier.key, self.key)
+        lines += _changes_of_digested("context", earlier.context, self.context)
         return lines
 
     def _compared(self) -> dict[str, object]:
         """Return the arguments that are compared by their values."""
         return {name: getattr(self, name) for name in ("resources", "groups", "keep_items", "retry")}
+
+
+def _changes_of_digested(name: str, before: Settings | None, now: Settings | None) -> list[str]:
+    """Return what differs between two functions given as `key=` or `context=`."""
+    if before is None:
+        return [] if now is None else [f"{name}: None → a function"]
+    if now is None:
+        return [f"{name}: a function → None"]
+    return [f"{name}=: {line}" for line in now.changes_in_words(before)]
 
 
 @dataclass

@@ -75,7 +75,7 @@ class Settings:
             settings = {
                 "function": self.function.name,
                 "code": {name: list(code) for name, code in self.function.code.items()},
-                "values": {name: value.digest for name, value in self.function.values.items()},
+                "values": self.function.digests,
             }
         out: dict[str, Any] = {"settings": settings, "settings_version": VERSION}
         identity = dict(settings)
@@ -232,26 +232,34 @@ class FunctionState:
     code: dict[str, Code] = dataclasses.field(default_factory=dict)
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of the values."""
+        return {name: value.digest for name, value in self.values.items()}
+
     def changes_since(self, earlier: FunctionState) -> list[str]:
         """Return what differs from an earlier function, a line each, with the values."""
         lines = _code_changes(earlier.code, self.code)
-        for name in dict.fromkeys([*earlier.values, *self.values]):
+        for name in _names_that_differ(earlier.digests, self.digests):
             before, now = earlier.values.get(name, NOT_USED), self.values.get(name, NOT_USED)
-            if before.digest != now.digest:
-                lines.append(f"{name}: {before.text} → {now.text}")
+            lines.append(f"{name}: {before.text} → {now.text}")
         return lines
 
     def changes_since_record(self, settings: Mapping[str, Any]) -> list[str]:
         """The same for a function that a run record knows: of its values it has digests only."""
-        code, digests = settings.get("code"), settings.get("values") or {}
+        code = settings.get("code")
         if not isinstance(code, Mapping):
             return [f"fn: now {self.name}"]
         lines = _code_changes({name: Code(*known) for name, known in code.items()}, self.code)
-        for name in dict.fromkeys([*digests, *self.values]):
-            now = self.values.get(name, NOT_USED)
-            if now.digest != digests.get(name, ""):
-                lines.append(f"{name}: no longer used" if now is NOT_USED else f"{name}: now {now.text}")
+        for name in _names_that_differ(settings.get("values") or {}, self.digests):
+            now = self.values.get(name)
+            lines.append(f"{name}: no longer used" if now is None else f"{name}: now {now.text}")
         return lines
+
+
+def _names_that_differ(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of values whose digests differ, or that only one of both has."""
+    return [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
 
 
 def _code_changes(before: Mapping[str, Code], now: Mapping[str, Code]) -> list[str]:

@@ -536,9 +536,7 @@ class Supervisor:
             self._tracker.set_totals(self._samples.task_count, self._samples.totals.samples)
             self._note_totals()
         is_new = False
-        for raw in self._stream(more):
-            if self._reader.read_id(raw, len(self._seen)) in self._seen:
-                continue
+        for raw in self._unread(more):
             if not is_new and not self._samples.totals.is_known:
                 self._tracker.set_totals(None, None)
             is_new = True
@@ -547,6 +545,12 @@ class Supervisor:
                 return
         if is_new and not self._is_left:
             self._all_read()
+
+    def _unread(self, samples: Samples) -> Iterator[Any]:
+        """Yield those of the user's samples that this run has not read yet, until it is stopped."""
+        for raw in self._stream(samples):
+            if self._reader.read_id(raw, len(self._seen)) not in self._seen:
+                yield raw
 
     def _all_read(self) -> None:
         """Set and save the totals, which are known once all samples were read."""
