@@ -92,7 +92,7 @@ LONG_LIST = 1000
 LOOK_AHEAD = 32
 
 
-def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[str, str] | None = None) -> Samples:
+def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[str, str] | None) -> Samples:
     """Check what can be checked without reading on: of a list every id, of anything else the first sample.
 
     Args:
@@ -109,7 +109,7 @@ def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[st
     stream = with_ids(samples)
     head = list(itertools.islice(stream, 1))
     if not head:
-        return Samples(iter(()), SampleTotals(0, {}, {}), ())
+        return _no_samples()
     if groups is not None:
         reader.read_id(head[0], 0)
         _look_ahead(stream, head, _possible_keys(groups), reader)
@@ -185,7 +185,7 @@ def _open_list(
     samples: list[Any] | tuple[Any, ...], reader: SampleReader, groups: list[str] | dict[str, str] | None
 ) -> Samples:
     if not samples:
-        return Samples(iter(()), SampleTotals(0, {}, {}), ())
+        return _no_samples()
     if not set(map(type, samples)) <= {dict} and any(map(is_plain, samples)):
         samples = list(with_ids(samples))
     ids = _quick_ids(samples, reader) or _read_ids(samples, reader)
@@ -195,13 +195,22 @@ def _open_list(
     reader.settle_groups(*samples)
     reader.read_first(samples[0])
     reader.check_items(samples, TUNING.check_items_s)
+    return Samples(iter(samples), _totals_of(samples, ids, reader), samples)
+
+
+def _no_samples() -> Samples:
+    return Samples(iter(()), SampleTotals(0, {}, {}), ())
+
+
+def _totals_of(samples: Sequence[Any], ids: Iterable[str], reader: SampleReader) -> SampleTotals:
+    """Return how many tasks there are, by group and by sample; if one can't be read, how many samples there are."""
     counts = _count_tasks(samples, reader)
     if counts is None:
-        return Samples(iter(samples), SampleTotals(len(samples)), samples)
+        return SampleTotals(len(samples))
     names = list(reader.groups or [ITEM_GROUP])
     totals = dict(zip(names, map(sum, counts), strict=True))
     by_id = dict(zip(ids, zip(*counts, strict=True), strict=True))
-    return Samples(iter(samples), SampleTotals(len(samples), totals, by_id), samples)
+    return SampleTotals(len(samples), totals, by_id)
 
 
 def _quick_ids(samples: Sequence[Any], reader: SampleReader) -> Iterable[str] | None:
