@@ -537,8 +537,10 @@ class Updater:
             self._disk.hurry()
             self._ask_health_at = now  # no request is in flight any more
         self._disk.step(progress.results, now)
-        if now < self._ask_health_at:
-            return
+        if now >= self._ask_health_at:
+            self._ask_health(now)
+
+    def _ask_health(self, now: float) -> None:
         try:
             self._endpoints = self._controls.health()
         except Exception:  # the judge's own code may fail; then nothing is shown

@@ -111,14 +111,17 @@ class Panel(anywidget.AnyWidget):
         elif not self._is_new(message.get("id")):
             return
         elif kind in QUERIES:
-            # Reading may take long and must not block the thread that serves clicks, perhaps the kernel's main one.
-            try:
-                start_daemon(self._answer, "nbrun-panel-reader", (message, self._read))
-            except ThreadLimitError:  # a slow answer is better than none
-                self._answer(message, self._read)
+            self._answer_query(message)
         else:
             self._answer(message, self._act)
             self._updater.wake()
+
+    def _answer_query(self, message: ViewMessage) -> None:
+        """Read what was asked for. That may take long, and must not block the thread that serves clicks."""
+        try:
+            start_daemon(self._answer, "nbrun-panel-reader", (message, self._read))
+        except ThreadLimitError:  # a slow answer is better than none
+            self._answer(message, self._read)
 
     def _greet(self, message: ViewMessage) -> None:
         """Send everything to a view that is new, and to others the number of the newest message."""
