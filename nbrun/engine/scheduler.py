@@ -665,7 +665,7 @@ class Outlook:
             return ""
         with scheduler.lock:
             now = time.monotonic()
-            if not self._must_tell_waiting(now):
+            if not self._shows_waiting(now):
                 return ""
             count = queue.delayed
             reason, others = (gate.reason, 0) if gate.is_held(now) else queue.most_frequent_reason()
@@ -674,7 +674,7 @@ class Outlook:
         more = f" and {counted(others, 'other reason')}" if others else ""
         return ", ".join(filter(None, [f"{what}: {_short(reason) or 'no reason given'}{more}", _next_text(due - now)]))
 
-    def _must_tell_waiting(self, now: float) -> bool:
+    def _shows_waiting(self, now: float) -> bool:
         """Return whether all attempts are held back, many tasks wait, or all do. The caller holds the lock."""
         scheduler, count = self._scheduler, self._scheduler.queue.delayed
         if not scheduler.run_state.is_running:
