@@ -20,9 +20,11 @@ be entered, so nothing here recurses, follows a link, or builds a long path.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import stat
+from collections.abc import Iterator
 
 #: A wall limit is stretched by what the program waited for a CPU, but never beyond this many times itself.
 STARVED = 10
@@ -32,24 +34,30 @@ _DEPTH_COUNTED = 64
 
 def folder_bytes(path: str) -> float:
     """Return a folder's size on the disk; infinity if it holds too many files or can't be counted."""
-    total, count = 0, 0
+    total = 0
+    try:
+        for count, (entry, depth) in enumerate(_all_entries(path), 1):
+            total += _bytes(entry)
+            if count > _FILES_COUNTED or depth > _DEPTH_COUNTED:
+                return math.inf
+    except OSError:
+        return math.inf
+    return total
+
+
+def _all_entries(path: str) -> Iterator[tuple[os.DirEntry[str], int]]:
+    """Yield what is in a folder and in those within it, each with its depth."""
     waiting = [(path, 0)]
     while waiting:
         folder, depth = waiting.pop()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    count += 1
-                    total += _bytes(entry)
+                    yield entry, depth
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append((entry.path, depth + 1))
-                    if count > _FILES_COUNTED or depth > _DEPTH_COUNTED:
-                        return math.inf
         except FileNotFoundError:
             continue  # it is gone again
-        except OSError:
-            return math.inf
-    return total
 
 
 def _bytes(entry: os.DirEntry[str]) -> int:
@@ -65,17 +73,11 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
     Deeper folders are moved up into the folder first, so no path has more than two names.
     """
     try:
-        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        top = _open_folder(path)
     except OSError:
         return
     try:
-        number = 0
-        while names := os.listdir(top):
-            before = number
-            for name in names:
-                number = _remove(top, name, number)
-            if number == before and os.listdir(top) == names:
-                break  # nothing more can be done
+        _empty(top)
     except OSError:
         pass
     finally:
@@ -86,36 +88,52 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
         pass
 
 
-def _remove(top: int, name: str, number: int) -> int:
+def _empty(top: int) -> None:
+    """Remove what is in a folder, in passes, until it is empty or a pass changes nothing."""
+    numbers = itertools.count(1)
+    names: list[str] = []
+    while (left := os.listdir(top)) != names:
+        names = left
+        for name in names:
+            _remove(top, name, numbers)
+
+
+def _remove(top: int, name: str, numbers: Iterator[int]) -> None:
     """Remove one entry of a folder; first move the folders in it up next to it, under the next numbers."""
     try:
-        if not stat.S_ISDIR(os.lstat(name, dir_fd=top).st_mode):
+        if not _is_folder(name, top):
             os.unlink(name, dir_fd=top)
-            return number
+            return
         os.chmod(name, 0o700, dir_fd=top)
-        inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
-    except OSError:
-        return number
-    try:
-        for each in os.listdir(inside):
-            try:
-                if stat.S_ISDIR(os.lstat(each, dir_fd=inside).st_mode):
-                    number += 1
-                    os.chmod(each, 0o700, dir_fd=inside)  # its own entry `..` changes
-                    os.rename(each, f".nbrun-{number}", src_dir_fd=inside, dst_dir_fd=top)
-                else:
-                    os.unlink(each, dir_fd=inside)
-            except OSError:
-                continue
-    except OSError:
-        pass
-    finally:
-        os.close(inside)
-    try:
+        inside = _open_folder(name, top)
+        try:
+            for each in os.listdir(inside):
+                _take_out(inside, each, top, numbers)
+        finally:
+            os.close(inside)
         os.rmdir(name, dir_fd=top)
     except OSError:
         pass
-    return number
+
+
+def _take_out(inside: int, name: str, top: int, numbers: Iterator[int]) -> None:
+    """Move a folder of the folder `inside` up into `top`; remove anything else."""
+    try:
+        if _is_folder(name, inside):
+            os.chmod(name, 0o700, dir_fd=inside)  # its own entry `..` changes
+            os.rename(name, f".nbrun-{next(numbers)}", src_dir_fd=inside, dst_dir_fd=top)
+        else:
+            os.unlink(name, dir_fd=inside)
+    except OSError:
+        pass
+
+
+def _open_folder(path: str | os.PathLike[str], within: int | None = None) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+
+
+def _is_folder(name: str, within: int) -> bool:
+    return stat.S_ISDIR(os.lstat(name, dir_fd=within).st_mode)
 
 
 def read_safely(path: str | os.PathLike[str], most: int) -> bytes:

@@ -28,7 +28,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
@@ -95,8 +95,38 @@ class Launch(NamedTuple):
         """Return the user id of the program, or of one that comes later, where the kernel is root; else 0."""
         return _FIRST_UID + (self.number + ahead) * _MOST_PIDS + os.getpid() if self.request["box"]["as_root"] else 0
 
-    def file_actions(self) -> list[tuple[Any, ...]]:
-        """Return what gives a program that `posix_spawn` starts its streams."""
+    def give(self, paths: Iterable[str | int]) -> None:
+        """Make the program's user the owner of files, where that user is another than the kernel's."""
+        if uid := self.uid():
+            for path in paths:
+                os.chown(path, uid, uid)
+
+    @property
+    def written(self) -> list[str]:
+        """The files that are streams of the program and that it writes to."""
+        return [self.request[name] for name in ("stdout", "stderr") if name not in self.fds]
+
+    @contextmanager
+    def in_folder(self) -> Iterator[None]:
+        """Be in the program's folder, where the files of its streams are new, and a process to be killed first."""
+        try:
+            processes.first_to_die(True)
+            os.chdir(self.request["cwd"])
+            for path in self.written:
+                os.close(os.open(path, _NEW_FILE, 0o600))
+            yield
+        finally:
+            os.chdir("/")  # the kernel removes a folder much faster when it is no process's working folder
+            processes.first_to_die(False)
+
+    def spawn(self, argv: list[str]) -> int:
+        """Start a process that has the program's streams and environment; return its id."""
+        return os.posix_spawn(
+            argv[0], argv, self.request["env"], file_actions=self._file_actions(), setsid=True, setsigmask=[],
+            setsigdef=_SIGNALS_OF_PROGRAMS,
+        )  # fmt: skip
+
+    def _file_actions(self) -> list[tuple[Any, ...]]:
         return [
             (os.POSIX_SPAWN_DUP2, self.fds[name], number)
             if name in self.fds
@@ -105,18 +135,24 @@ class Launch(NamedTuple):
         ]
 
     @contextmanager
-    def in_folder(self) -> Iterator[None]:
-        """Be in the program's folder, where the files of its streams are new, and a process to be killed first."""
+    def streams(self) -> Iterator[list[int]]:
+        """Open the program's streams, in their order, until the block is left."""
+        opened: list[int] = []
         try:
-            processes.first_to_die(True)
-            os.chdir(self.request["cwd"])
-            for name in ("stdout", "stderr"):
-                if name not in self.fds:
-                    os.close(os.open(self.request[name], _NEW_FILE, 0o600))
-            yield
+            opened += map(self._opened, STREAMS)
+            yield opened
         finally:
-            os.chdir("/")  # the kernel removes a folder much faster when it is no process's working folder
-            processes.first_to_die(False)
+            for fd in opened:
+                os.close(fd)
+
+    def _opened(self, name: str) -> int:
+        if name in self.fds:
+            return os.dup(self.fds[name])
+        if name == "stdin":
+            return os.open(self.request[name], os.O_RDONLY)
+        fd = os.open(self.request[name], _NEW_FILE, 0o600)
+        self.give([fd])
+        return fd
 
 
 class Box:
@@ -141,12 +177,9 @@ class Box:
         Raises:
             OSError, ValueError: it can't be started.
         """
-        box, argv = cls(), launch.request["argv"]
+        box = cls()
         with launch.in_folder():
-            box.pid = os.posix_spawn(
-                argv[0], argv, launch.request["env"], file_actions=launch.file_actions(), setsid=True, setsigmask=[],
-                setsigdef=_SIGNALS_OF_PROGRAMS,
-            )  # fmt: skip
+            box.pid = launch.spawn(launch.request["argv"])
         return box
 
     def order_next(self, launch: Launch) -> None:
@@ -238,32 +271,20 @@ class NamespaceBox(Box):
 
     @classmethod
     def start(cls, launch: Launch) -> NamespaceBox:
-        request, uid = launch.request, launch.uid()
+        request = launch.request
         template = launch.builder.template(request["box"]["plan"])
-        opened: list[int] = []
-        try:
-            for name, how in STREAMS.items():
-                if name in launch.fds:
-                    opened.append(os.dup(launch.fds[name]))
-                    continue
-                opened.append(os.open(request[name], how if name == "stdin" else _NEW_FILE, 0o600))
-                if uid and name != "stdin":
-                    os.fchown(opened[-1], uid, uid)
-            for path in request["box"]["owned"] if uid else ():
-                os.chown(path, uid, uid)
-            ready = launch.builder.take(template, request, uid)
+        with launch.streams() as streams:
+            launch.give(request["box"]["owned"])
+            ready = launch.builder.take(template, request, launch.uid())
             try:
                 if ready is not None:
-                    ready._begin(request, opened)
+                    ready._begin(request, streams)
                     return ready
             except ConnectionError:  # it was killed while it waited
                 pass
-            new = cls.build(template, request, uid)
-            new._begin(request, opened)
+            new = cls.build(template, request, launch.uid())
+            new._begin(request, streams)
             return new
-        finally:
-            for fd in opened:
-                os.close(fd)
 
     @classmethod
     def build(cls, template: Template, request: Mapping[str, Any], uid: int, flags: int = 0) -> NamespaceBox:
@@ -361,21 +382,25 @@ class BoxBuilder:
 
     def take(self, template: Template, request: Mapping[str, Any], uid: int) -> NamespaceBox | None:
         """Return the box that was ordered; None if there is none, or none for this program."""
-        ordered, self._ordered = self._ordered, None
-        if ordered is None or self._line is None:
+        box = self._ordered_box()
+        if box is None or (box.uid == uid and self._kind == (template, *_kind_of(request))):
+            return box
+        box.close()
+        return None
+
+    def _ordered_box(self) -> NamespaceBox | None:
+        """Wait for the box that was ordered; return None if there is none."""
+        uid, self._ordered = self._ordered, None
+        if uid is None or self._line is None:
             return None
         try:
             said, fds, _, _ = socket.recv_fds(self._line, 2000, 1)
         except OSError:
-            said, fds = b"", []
+            fds = []
         if not fds:  # it could not be built, or its process was killed
             self._close()
             return None
-        box = NamespaceBox(int(said), socket.socket(fileno=fds[0]), ordered)
-        if ordered == uid and self._kind == (template, *_kind_of(request)):
-            return box
-        box.close()
-        return None
+        return NamespaceBox(int(said), socket.socket(fileno=fds[0]), uid)
 
     def _close(self) -> None:
         """End its process."""
@@ -495,7 +520,7 @@ def _build(plan: Sequence[Sequence[str]], line: socket.socket) -> None:
         os.mkdir(f"/new/{name}", 0o755)
     _build_devices()
     for operation, *paths in plan:
-        _show(operation, *paths)
+        _SHOW[operation](*paths)
     if os.geteuid():  # a user namespace may mount a /proc only where it sees one
         at = f"/new{_HOST_PROC.decode()}"
         os.mkdir(at, 0o755)
@@ -510,26 +535,36 @@ def _build(plan: Sequence[Sequence[str]], line: socket.socket) -> None:
     line.recv(1)
 
 
-def _show(operation: str, *paths: str) -> None:
-    """Do one step of a plan."""
-    at = f"/new{paths[-1]}"
-    source = f"/old{paths[0]}"
-    is_file = operation == "symlink" or (operation == "ro-bind" and not os.path.isdir(source))
-    os.makedirs(os.path.dirname(at) if is_file else at, 0o755, exist_ok=True)
-    match operation:
-        case "dir":
-            pass
-        case "symlink":
-            os.symlink(paths[0], at)
-        case "tmpfs":
-            _mount("tmpfs", at, "tmpfs", _NO_SUID | _NO_DEVICES | _READ_ONLY, "mode=0755")
-        case "ro-bind":
-            if is_file and not os.path.lexists(at):
-                _make_file(at)
-            _mount(source, at, None, _BIND | _REC)
-            _set_attributes(at, _READ_ONLY | _NO_SUID | _NO_DEVICES, _RECURSIVE)
-        case _:
-            raise ValueError(operation)
+def _show_folder(at: str) -> None:
+    os.makedirs(f"/new{at}", 0o755, exist_ok=True)
+
+
+def _show_link(target: str, at: str) -> None:
+    _show_folder(os.path.dirname(at))
+    os.symlink(target, f"/new{at}")
+
+
+def _show_nothing(at: str) -> None:
+    _show_folder(at)
+    _mount("tmpfs", f"/new{at}", "tmpfs", _NO_SUID | _NO_DEVICES | _READ_ONLY, "mode=0755")
+
+
+def _show_read_only(outside: str, at: str) -> None:
+    source, inside = f"/old{outside}", f"/new{at}"
+    if os.path.isdir(source):
+        _show_folder(at)
+    else:
+        _show_folder(os.path.dirname(at))
+        if not os.path.lexists(inside):
+            _make_file(inside)
+    _mount(source, inside, None, _BIND | _REC)
+    _set_attributes(inside, _READ_ONLY | _NO_SUID | _NO_DEVICES, _RECURSIVE)
+
+
+#: The operations of a plan (see `isolation.Step`).
+_SHOW: Mapping[str, Callable[..., None]] = {
+    "dir": _show_folder, "symlink": _show_link, "tmpfs": _show_nothing, "ro-bind": _show_read_only,
+}  # fmt: skip
 
 
 def _make_file(path: str) -> None:
@@ -809,41 +844,37 @@ class BubblewrapBox(Box):
 
     @classmethod
     def start(cls, launch: Launch) -> BubblewrapBox:
-        request, uid = launch.request, launch.uid()
-        box = request["box"]
-        command = list(request["argv"])
-        if uid:
-            drop = [box["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
-            command = drop + command
         status, report = os.pipe()
         held, release = os.pipe()
-        ours = [report, held]
-        arguments = [*_words_for(box), "--json-status-fd", str(report), "--block-fd", str(held)]
-        if seccomp := _forbidden_calls():
-            ours.append(_filled(seccomp))
-            arguments += ["--seccomp", str(ours[-1])]
-        ours.append(_filled("".join(f"{a}\0" for a in arguments).encode()))
-        for fd in ours:
-            os.set_inheritable(fd, True)
         self = cls(status)
+        given = [report, held]
+        arguments = [*_words_for(launch.request["box"]), "--json-status-fd", str(report), "--block-fd", str(held)]
+        if seccomp := _forbidden_calls():
+            given.append(_filled(seccomp))
+            arguments += ["--seccomp", str(given[-1])]
+        given.append(_filled("".join(f"{a}\0" for a in arguments).encode()))
+        for fd in given:
+            os.set_inheritable(fd, True)
         try:
-            with launch.in_folder():
-                streams = [request[name] for name in ("stdout", "stderr") if name not in launch.fds]
-                for path in (*box["owned"], *streams) if uid else ():
-                    os.chown(path, uid, uid)
-                self.pid = os.posix_spawn(
-                    box["bwrap"], [box["bwrap"], "--args", str(ours[-1]), "--", *command], request["env"],
-                    file_actions=launch.file_actions(), setsid=True, setsigmask=[], setsigdef=_SIGNALS_OF_PROGRAMS,
-                )  # fmt: skip
+            self._spawn(launch, arguments_fd=given[-1])
         finally:
-            for fd in ours:
+            for fd in given:
                 os.close(fd)
         try:
-            if uid or _counts_by_namespace():
-                self._limit_processes(request["processes"])
+            if launch.uid() or _counts_by_namespace():
+                self._limit_processes(launch.request["processes"])
         finally:
             os.close(release)  # the end of file lets the program begin
         return self
+
+    def _spawn(self, launch: Launch, arguments_fd: int) -> None:
+        box, uid = launch.request["box"], launch.uid()
+        command = [box["bwrap"], "--args", str(arguments_fd), "--"]
+        if uid:
+            command += [box["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
+        with launch.in_folder():
+            launch.give([*box["owned"], *launch.written])
+            self.pid = launch.spawn([*command, *launch.request["argv"]])
 
     def _limit_processes(self, most: int) -> None:
         """Limit the number of processes. With its own user namespace or user id, only this program's are counted."""

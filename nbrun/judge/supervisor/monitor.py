@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from . import STARVED, folder_bytes, processes, remove_tree
@@ -40,35 +41,30 @@ def run_monitor(line: socket.socket, supervisor: int) -> None:
 
     Return when the other end is closed, when the process `supervisor` is gone, or after a program that ended by a
     limit, didn't start, or left processes behind.
+
+    Raises:
+        OSError: the kernel has closed the connection.
     """
     wake = wake_on_child()
     processes.become_subreaper()
     builder = BoxBuilder()
-    for number in range(PROGRAMS_AT_MOST):
-        if not _is_asked(line, wake, supervisor):
-            return
+    number, stays = 0, True
+    while stays and _is_asked(line, wake, supervisor):
         request, fds = _read_request(line)
         monitor = Monitor(request, line, wake, fds, builder, number)
         report = monitor.run()
-        is_clean = (report["failure"], report["cause"]) == (None, None) and monitor.box.has_left_nothing()
-        may_stay = time.process_time() < _OWN_CPU_S and number + 1 < PROGRAMS_AT_MOST
-        report["stays"] = request["stays"] and is_clean and may_stay
-        try:
-            line.sendall(json.dumps(report).encode() + b"\n")
-        except OSError:
-            return  # the kernel has closed the connection
+        number += 1
+        may_stay = time.process_time() < _OWN_CPU_S and number < PROGRAMS_AT_MOST
+        report["stays"] = stays = may_stay and request["stays"] and monitor.has_ended_well(report)
+        line.sendall(json.dumps(report).encode() + b"\n")
         monitor.box.close()
-        if not report["stays"]:
-            return
 
 
 def _is_asked(line: socket.socket, wake: int, supervisor: int) -> bool:
     """Wait for the next request; False if none will come."""
-    poller = select.poll()
-    poller.register(wake, select.POLLIN)
-    poller.register(line, select.POLLIN)
+    poller = waiting_for(wake, line)
     while os.getppid() == supervisor:
-        ready = {f for f, _ in poller.poll(_IDLE_MS)}
+        ready = ready_of(poller, _IDLE_MS)
         if drain(wake):
             return False  # SIGTERM
         if line.fileno() in ready:
@@ -100,7 +96,7 @@ class Monitor:
         self, request: dict[str, Any], line: socket.socket, wake: int, fds: list[int], builder: BoxBuilder, number: int
     ) -> None:
         self.request, self.line, self.wake = request, line, wake
-        #: Our copies of the pipes that are streams of the program, by the streams' names.
+        #: Our copies of the pipes that are streams of the program, by the streams' names, in the order of `STREAMS`.
         self.fds = {name: fds[at] for name in STREAMS if isinstance(at := request[name], int)}
         self._launch = Launch(request, self.fds, builder, number)
         self._main = 0  # the id of the program's first process, once it was looked for
@@ -111,7 +107,7 @@ class Monitor:
         self.reaped_bytes = 0  # the most that one process held of those that have ended
         self.box = Box()  # until the program's own was built
         self.account = processes.Account()
-        self.started = time.monotonic()
+        self.started = self.ended = time.monotonic()
         #: When the program itself was there: to build a box may take a busy machine long.
         self.began: float | None = None
         self._is_there = False
@@ -119,58 +115,66 @@ class Monitor:
         self._stopped_s = 0.0  # in which this process itself didn't run, though it wanted to
         self._folder_at = self.started + _FOLDER_EVERY_S
         self._talks = bool(fds)  # with another program, over pipes
+        self._was_unheard = False
         self.delay_s = 0.0  # how long a program that talks was ready without getting a CPU
 
     def run(self) -> dict[str, Any]:
         """Run the program and return the report on how it ended."""
-        is_unheard = False
-        failure = self._spawn()
-        ended = time.monotonic()
-        if failure is not None:
+        try:
+            self._spawn()
+        except (OSError, ValueError) as e:
+            failure: str | None = f"{type(e).__name__}: {e}"
             self._release()
         else:
-            if self.request["more"]:
-                self.box.order_next(self._launch)
-            self._watch()
-            is_unheard = self._is_unheard()
-            ended = time.monotonic()
-            self._release()
-            self._kill_all()
-            failure = self._failure_of_box()
-            if self.box.end is not None:
-                self.began, ended = self.box.end.began, self.box.end.ended
+            failure = self._follow()
         return {
             "return_code": self._return_code,
             "cause": self.cause,
             "failure": failure,
             "cpu_s": self.account.cpu_s,
-            "wall_s": ended - (self.began or self.started),
-            "is_unheard": is_unheard,
+            "wall_s": self.ended - (self.began or self.started),
+            "is_unheard": self._was_unheard,
             "delay_s": self.delay_s,
             "memory_bytes": max(self.memory_bytes, self.reaped_bytes),
         }
 
-    def _failure_of_box(self) -> str | None:
-        """Return what was wrong with the box of a program that has ended, and set its return code."""
+    def has_ended_well(self, report: Mapping[str, Any]) -> bool:
+        """Return whether the program ended by itself and left no process."""
+        return (report["failure"], report["cause"]) == (None, None) and self.box.has_left_nothing()
+
+    def _spawn(self) -> None:
+        """Start the program.
+
+        The limits and the umask are this process's own: a program inherits them without any Python running between fork
+        and exec, and posix_spawn copies no memory.
+
+        Raises:
+            OSError, ValueError: it can't be started.
+        """
+        if not self._launch.number:  # its later programs have the same limits
+            _become_small(self.request)
+        self.box = KINDS[self.request["box"]["kind"]].start(self._launch)
+
+    def _follow(self) -> str | None:
+        """Watch the program to its end and kill what it left; return what was wrong with its box, or None."""
+        if self.request["more"]:
+            self.box.order_next(self._launch)
+        self._watch()
+        self._was_unheard = self._is_unheard()
+        self.ended = time.monotonic()
+        self._release()
+        self._kill_all()
+        if self.box.end is not None:
+            self.began, self.ended = self.box.end.began, self.box.end.ended
         self._return_code = self.box.exit_code(self.status)
+        return self._failure_of_box()
+
+    def _failure_of_box(self) -> str | None:
+        """Return what was wrong with the box of a program that has ended."""
         if self.cause == "box":
             return "the machine took too long to build or to remove its box"
         if self.box.helpers and self._return_code is None and self.cause is None:
             return f"its box was not built: {self.box.why_not() or _head(self.request['stderr'])}"
-        return None
-
-    def _spawn(self) -> str | None:
-        """Start the program; return what kept it from starting, or None.
-
-        The limits and the umask are this process's own: a program inherits them without any Python running between fork
-        and exec, and posix_spawn copies no memory.
-        """
-        try:
-            if not self._launch.number:  # its later programs have the same limits
-                _become_small(self.request)
-            self.box = KINDS[self.request["box"]["kind"]].start(self._launch)
-        except (OSError, ValueError) as e:
-            return f"{type(e).__name__}: {e}"
         return None
 
     def _release(self) -> None:
@@ -182,9 +186,8 @@ class Monitor:
         Its input is closed before its output: a partner that ends because nothing more will come must find already that
         no process reads what it writes, which is how `_is_unheard` recognizes the cause.
         """
-        for name in STREAMS:
-            if name in self.fds:
-                os.close(self.fds[name])
+        for fd in self.fds.values():
+            os.close(fd)
         self.fds.clear()
 
     def _release_closed(self, living: list[int]) -> None:
@@ -197,9 +200,9 @@ class Monitor:
         held = processes.open_pipes(living)
         if not held or not self._main or processes.is_ending(self._main):  # in this order
             return
-        for name in STREAMS:  # its input first: see `_release`
-            if name in self.fds and processes.identity(os.fstat(self.fds[name])) not in held:
-                os.close(self.fds.pop(name))
+        closed = [name for name, fd in self.fds.items() if processes.identity(os.fstat(fd)) not in held]
+        for name in closed:  # its input first: see `_release`
+            os.close(self.fds.pop(name))
 
     def _main_process(self) -> int:
         """Return the id of the program's first process; 0 while it hasn't started."""
@@ -223,26 +226,27 @@ class Monitor:
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
     def _watch(self) -> None:
-        poller = select.poll()
-        poller.register(self.wake, select.POLLIN)
-        poller.register(self.line, select.POLLIN)
-        box = self.box.line
-        if box is not None:
-            poller.register(box, select.POLLIN)
-        wait_ms = _FIRST_LOOK_MS if not self.fds else _FIRST_LOOK_BESIDE_PIPES_MS
+        """Return when the program has ended, is cancelled, or has exceeded a limit, which is then its `cause`."""
+        poller = waiting_for(self.wake, self.line)
+        if self.box.line is not None:
+            poller.register(self.box.line, select.POLLIN)
+        wait_ms = _FIRST_LOOK_BESIDE_PIPES_MS if self.fds else _FIRST_LOOK_MS
         while self.cause is None:
-            ready = {f for f, _ in poller.poll(wait_ms)}
-            if box is not None and box.fileno() in ready:
-                if self._is_reported():
-                    return
-                poller.unregister(box)
-                box = None
-            if drain(self.wake) or self.line.fileno() in ready:
-                self.cause = "cancelled"  # cancelled, or end of file
-            if self._reaped():
+            if self._has_ended(poller, ready_of(poller, wait_ms)):
                 return
             self.cause = self.cause or self._exceeded()
             wait_ms = min(_LOOK_EVERY_MS, wait_ms * 2)
+
+    def _has_ended(self, poller: select.poll, ready: set[int]) -> bool:
+        """Return whether the program has ended, going by what is `ready` to be read; notice that it is cancelled."""
+        box = self.box.line
+        if box is not None and box.fileno() in ready:
+            if self._is_reported():
+                return True
+            poller.unregister(box)  # the first process of the box was killed
+        if drain(self.wake) or self.line.fileno() in ready:
+            self.cause = "cancelled"  # cancelled, or end of file
+        return self._is_reaped()
 
     def _is_reported(self) -> bool:
         """Return whether the box has reported the program's end, after which no process of it is left."""
@@ -252,14 +256,11 @@ class Monitor:
             self.account.reaped(end.cpu_s)
         return end is not None
 
-    def _reaped(self) -> bool:
-        """Whether the program itself has ended; orphans of its that ended are taken away with it."""
+    def _is_reaped(self) -> bool:
+        """Return whether the program itself has ended; orphans of its that ended are reaped with it."""
         try:
-            while True:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-                if not pid:
-                    break
-                self._count(pid, status, usage)
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:
+                self._count(*ended)
         except ChildProcessError:
             return True
         return self.status is not None
@@ -277,26 +278,41 @@ class Monitor:
 
     def _exceeded(self) -> str | None:
         """Return the limit that the living program and its descendants have exceeded by now, or None."""
-        living = self.box.living()
+        request, living = self.request, self.box.living()
+        now = self._look(living)
+        used = {"cpu": self.account.cpu_s, "memory": self.memory_bytes, "processes": len(living)}
+        allowed = {"cpu": request["cpu_s"], "memory": request["memory_bytes"], "processes": request["processes"]}
+        for cause, amount in used.items():
+            if amount > allowed[cause]:
+                return cause
+        return self._waited_too_long(living, now) or self._wrote_too_much(living, now)
+
+    def _look(self, living: list[int]) -> float:
+        """Update what is known of the program from its living processes; return the time."""
         if self._talks:
-            self.delay_s = max(self.delay_s, *map(processes.run_delay_s, living), 0.0)
+            self.delay_s = max(self.delay_s, _delay_s(living))
         if self.fds:
             self._release_closed(living)
-        memory = self._look(living)
-        request, now = self.request, time.monotonic()
+        self._count_living(living)
+        now = time.monotonic()
         if now - self._looked_at > _GAP_S:  # stopped with its programs, or the machine was suspended
             self._stopped_s += now - self._looked_at
         self._looked_at = now
-        if memory > request["memory_bytes"]:
-            memory = _shared_fairly(living, memory)
-        self.memory_bytes = max(self.memory_bytes, memory)
-        if self.account.cpu_s > request["cpu_s"]:
-            return "cpu"
-        if self.memory_bytes > request["memory_bytes"]:
-            return "memory"
-        if len(living) > request["processes"]:
-            return "processes"
-        return self._waited_too_long(living, now) or self._wrote_too_much(living, now)
+        return now
+
+    def _count_living(self, living: list[int]) -> None:
+        """Add the memory and the CPU time of the living processes, and see whether the program is among them."""
+        seen = {pid: processes.usage(pid) for pid in living}
+        resident = sum(usage.memory_bytes for usage in seen.values())
+        helpers = self.box.helpers
+        # Without a box the program is there from the start, also where the system shows no processes (macOS).
+        self._is_there = not helpers or sum(not usage.is_dead for usage in seen.values()) > helpers
+        if helpers:
+            seen.pop(self.box.pid, None)
+        self.account.look(seen, time.monotonic())
+        if resident > self.request["memory_bytes"]:
+            resident = _shared_fairly(living, resident)
+        self.memory_bytes = max(self.memory_bytes, resident)
 
     def _wrote_too_much(self, living: list[int], now: float) -> str | None:
         """Return whether the program's folder holds more than it may; look now and then."""
@@ -313,23 +329,10 @@ class Monitor:
             return "box" if now - self.started > 2 * STARVED * limit_s else None
         self.began = self.began or (now if self.box.helpers else self.started)
         wall_s = now - self.began - self._stopped_s
-        if wall_s > limit_s:
-            delay_s = max(map(processes.run_delay_s, living), default=0.0)
-            if wall_s - delay_s > limit_s or wall_s > STARVED * limit_s:
-                return "wall"
-        return None
-
-    def _look(self, living: list[int]) -> int:
-        """Return the memory of the living processes, in bytes, and add their CPU time to the account."""
-        seen = {pid: processes.usage(pid) for pid in living}
-        memory = sum(usage.memory_bytes for usage in seen.values())
-        helpers = self.box.helpers
-        # Without a box the program is there from the start, also where the system shows no processes (macOS).
-        self._is_there = not helpers or sum(not usage.is_dead for usage in seen.values()) > helpers
-        if helpers:
-            seen.pop(self.box.pid, None)
-        self.account.look(seen, time.monotonic())
-        return memory
+        if wall_s <= limit_s:
+            return None
+        waited_s = min(_delay_s(living), (STARVED - 1) * limit_s)
+        return "wall" if wall_s - waited_s > limit_s else None
 
     def _kill_all(self) -> None:
         if self.box.end is not None:
@@ -339,6 +342,11 @@ class Monitor:
         except OSError:
             pass
         processes.kill_descendants(5.0, self.box.pid, self._count)
+
+
+def _delay_s(living: list[int]) -> float:
+    """Return how long one of these processes was ready without getting a CPU, at most."""
+    return max(map(processes.run_delay_s, living), default=0.0)
 
 
 def _shared_fairly(living: list[int], resident: int) -> int:
@@ -387,11 +395,9 @@ def serve(fd: int, root: str, parent: int) -> None:
     wake = wake_on_child()
     monitors: set[int] = set()
     with socket.socket(fileno=fd) as kernel:
-        poller = select.poll()
-        poller.register(kernel, select.POLLIN)
-        poller.register(wake, select.POLLIN)
+        poller = waiting_for(kernel, wake)
         while os.getppid() == parent:  # a forked copy of the kernel may hold the socket open after its death
-            ready = {f for f, _ in poller.poll(1000)}
+            ready = ready_of(poller, 1000)
             drain(wake)
             if kernel.fileno() in ready:
                 word, fds, _, _ = socket.recv_fds(kernel, 1, 1)
@@ -451,6 +457,19 @@ def wake_on_child() -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     return reading
+
+
+def waiting_for(*sources: int | socket.socket) -> select.poll:
+    """Return a poll object that waits until one of these can be read."""
+    poller = select.poll()
+    for source in sources:
+        poller.register(source, select.POLLIN)
+    return poller
+
+
+def ready_of(poller: select.poll, within_ms: int) -> set[int]:
+    """Return the descriptors that can be read, or were closed at their other end; wait for the first one."""
+    return {fd for fd, _ in poller.poll(within_ms)}
 
 
 def drain(wake: int) -> bool:

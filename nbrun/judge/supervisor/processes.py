@@ -52,22 +52,26 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         pass
 
 
-def kill_descendants(within_s: float, watched: int = 0, reaped: Callable[..., None] | None = None) -> None:
-    """Kill and reap until no child is left; call `reaped` with each process id, status and resources."""
+def kill_descendants(within_s: float, watched: int = 0, reaped: Callable[..., object] = lambda *_: None) -> None:
+    """Kill and reap until no child is left.
+
+    Args:
+        watched: a child that is killed where the system shows no descendants.
+        reaped: is called with each process id, status and resources.
+    """
+    unseen = [watched] if watched and sys.platform != "linux" else []
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        for pid in descendants(os.getpid()):
+        for pid in (*descendants(os.getpid()), *unseen):
             kill(pid)
-        if watched and sys.platform != "linux":
-            kill(watched)
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             break
-        if not pid:
-            time.sleep(0.0005)
-        elif reaped is not None:
+        if pid:
             reaped(pid, status, usage)
+        else:
+            time.sleep(0.0005)
 
 
 def descendants(pid: int) -> list[int]:
