@@ -298,21 +298,12 @@ class Supervisor:
         """Have a monitor run a program, and return its report; close the program's pipes once they were sent."""
         # What a monitor gave up for good when it ran a program: it can run those for which this is the same.
         kind = (self.root, *(request[name] for name in _BEQUEATHED), request["box"]["kind"])
-        ours = (token.idle.take(kind) if request["stays"] else None) or self._new_monitor(token)
-        text = json.dumps(request).encode() + b"\n"
+        idle = token.idle.take(kind) if request["stays"] else None
+        ours = idle or self._new_monitor(token)
         report: dict[str, Any] = {}
         try:
             token.hold(ours)
-            ours.settimeout(3 * STARVED * request["wall_s"] + _ANSWER_S)
-            sent = socket.send_fds(ours, [text[:1]], fds) if fds else 0
-            # Before the program can begin: as long as they are open here, the program that it talks to can't see its
-            # end, or would see the end of one stream long before that of the other.
-            while fds:
-                os.close(fds.pop(0))
-            ours.sendall(text[sent:])
-            with ours.makefile("rb") as lines:
-                line = lines.readline()
-            report = json.loads(line) if line.endswith(b"\n") else {}
+            report = _report_of(ours, request, fds)
         except OSError as e:
             token.check()
             raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
@@ -343,6 +334,21 @@ class Supervisor:
             return self._log.read_text(errors="replace")[-2000:]
         except OSError:
             return ""
+
+
+def _report_of(line: socket.socket, request: Mapping[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Send a request and a program's pipes, close those, and return the report; empty if the monitor ended before."""
+    line.settimeout(3 * STARVED * request["wall_s"] + _ANSWER_S)
+    text = json.dumps(request).encode() + b"\n"
+    sent = socket.send_fds(line, [text[:1]], fds) if fds else 0
+    # Before the program can begin: as long as they are open here, the program that it talks to can't see its end, or
+    # would see the end of one stream long before that of the other.
+    while fds:
+        os.close(fds.pop(0))
+    line.sendall(text[sent:])
+    with line.makefile("rb") as lines:
+        answer = lines.readline()
+    return json.loads(answer) if answer.endswith(b"\n") else {}
 
 
 def _end(line: socket.socket, kernel: int) -> None:

@@ -83,16 +83,12 @@ class Isolation:
 
     def box(self, mounts: Mounts) -> dict[str, Any]:
         """Return what the supervisor needs to build the box."""
-        plan = [*_system(), *chain(*map(shown, mounts.readable))]
-        if mounts.program is not None:
-            plan.append(("ro-bind", str(mounts.program), PROGRAM))
-        places = ((mounts.work, WORK), (mounts.tmp, "/tmp"), (mounts.shm, "/dev/shm"))
-        folders = [(str(outside), inside) for outside, inside in places if outside is not None]
-        is_own = self.is_own and not any(step[-1].startswith(_NEW_FOR_EACH) for step in plan)
+        plan, folders = mounts.plan, mounts.folders
+        can_be_own = not any(step[-1].startswith(_NEW_FOR_EACH) for step in plan)
         return {
             "bwrap": self.bwrap, "setpriv": self.setpriv, "as_root": bool(self.setpriv), "plan": plan,
             "folders": folders, "owned": [outside for outside, _ in folders],
-            "kind": "namespaces" if is_own else "bubblewrap",
+            "kind": "namespaces" if self.is_own and can_be_own else "bubblewrap",
         }  # fmt: skip
 
 
@@ -105,6 +101,18 @@ class Mounts:
     shm: Path | None = None
     program: Path | None = None
     readable: Sequence[str] = ()
+
+    @property
+    def plan(self) -> list[Step]:
+        """The steps that show what it may read."""
+        program = [] if self.program is None else [("ro-bind", str(self.program), PROGRAM)]
+        return [*_system(), *chain(*map(shown, self.readable)), *program]
+
+    @property
+    def folders(self) -> list[tuple[str, str]]:
+        """The folders that it may write, and what they are called in the box."""
+        places = ((self.work, WORK), (self.tmp, "/tmp"), (self.shm, "/dev/shm"))
+        return [(str(outside), inside) for outside, inside in places if outside is not None]
 
 
 def candidate() -> Isolation:
@@ -146,15 +154,18 @@ def _hops(tool: str) -> list[str]:
         target = os.path.join(os.path.dirname(hops[-1]), os.readlink(hops[-1]))
         hops.append(os.path.normpath(target))
     hops.append(os.path.realpath(tool))
-    for hop in tuple(hops):
-        try:  # the home of the interpreter that one of a virtual environment was copied from
-            about = Path(hop).parents[1].joinpath("pyvenv.cfg").read_text(encoding="utf-8")
-        except (OSError, ValueError, IndexError):
-            continue
-        for home in re.findall(r"^[ \t]*home[ \t]*=(.+)", about, re.MULTILINE)[:1]:
-            base = os.path.join(home.strip(), "python3")
-            hops += [base, os.path.realpath(base)]
-    return hops
+    bases = [os.path.join(home, "python3") for home in filter(None, map(_home_of, hops))]
+    return [*hops, *bases, *map(os.path.realpath, bases)]
+
+
+def _home_of(interpreter: str) -> str | None:
+    """The folder of the interpreter that one of a virtual environment was copied from."""
+    try:
+        about = Path(interpreter).parents[1].joinpath("pyvenv.cfg").read_text(encoding="utf-8")
+    except (OSError, ValueError, IndexError):
+        return None
+    home = re.search(r"^[ \t]*home[ \t]*=(.+)", about, re.MULTILINE)
+    return home and home[1].strip()
 
 
 @lru_cache(64)
@@ -240,6 +251,7 @@ def probe(supervisor: Supervisor, mode: str, languages: Mapping[str, Language]) 
 
 
 def _tried(supervisor: Supervisor, isolation: Isolation, languages: Mapping[str, Language]) -> Isolation:
+    """Return `isolation` as far as it works here; what doesn't work is the `reason` of one that is off."""
     from nbrun.judge.supervisor.boxes import is_supported  # on Linux only: Windows lacks what it imports
 
     command = ["/bin/sh", "-c", _SCRIPT, "sh", str(supervisor.root)]
@@ -249,20 +261,28 @@ def _tried(supervisor: Supervisor, isolation: Isolation, languages: Mapping[str,
     elif (output := _output_of(supervisor, isolation, command)) != _SAYS:
         return Isolation("none", f"bubblewrap is installed, but does not work here ({output})")
     for name, language in languages.items():
-        if language.compile or language.missing or language.trial is None:
-            continue  # one that isn't installed is no fault of the box
-        source = source_of({"language": name, "solution": language.trial}, language)
-        folder, tool = supervisor.root / "probe" / "program", language.tool
-        source.write(folder)
-        places: dict[str, Any] = {"folder": PROGRAM, "entry": source.entry, "main": source.main}
-        argv, needed = language.command(language.run, memory_mb=512, stack_mb=64, **places), readable(tool)
-        if fault := _output_of(supervisor, isolation, argv, program=folder, readable=[*needed, *language.readable]):
-            return Isolation(
-                "none",
-                f"{name}'s interpreter {tool} does not run in bubblewrap's box ({fault}). Where you are root, others "
-                f"must be able to read it: chmod -R go+rX {' '.join(needed) or tool}",
-            )
+        is_installed = not language.missing  # one that isn't is no fault of the box
+        if is_installed and not language.compile and (fault := _fault_of(name, language, supervisor, isolation)):
+            return Isolation("none", fault)
     return isolation
+
+
+def _fault_of(name: str, language: Language, supervisor: Supervisor, isolation: Isolation) -> str:
+    """Return why the interpreter of a language can't be used in a box; empty if its trial program runs."""
+    if language.trial is None:
+        return ""
+    source = source_of({"language": name, "solution": language.trial}, language)
+    folder, tool = supervisor.root / "probe" / "program", language.tool
+    source.write(folder)
+    places: dict[str, Any] = {"folder": PROGRAM, "entry": source.entry, "main": source.main}
+    argv, needed = language.command(language.run, memory_mb=512, stack_mb=64, **places), readable(tool)
+    output = _output_of(supervisor, isolation, argv, program=folder, readable=[*needed, *language.readable])
+    if not output:
+        return ""
+    return (
+        f"{name}'s interpreter {tool} does not run in bubblewrap's box ({output}). Where you are root, others "
+        f"must be able to read it: chmod -R go+rX {' '.join(needed) or tool}"
+    )
 
 
 def _output_of(supervisor: Supervisor, isolation: Isolation, argv: list[str], **mounts: Any) -> str:
@@ -319,25 +339,40 @@ class SelfTest:
             JudgeError: programs in this language don't start here, whatever they are.
         """
         codes = {run_of(test).get("return_code") for test in result["tests"]}
-        suspicious = not codes.isdisjoint(_NOT_STARTED)
+        have_started = codes.isdisjoint(_NOT_STARTED)
         kind = " ".join((name, *language.tried))
-        with self._lock:
-            if 0 in codes and not suspicious:
-                self._passed.add(kind)  # a program that ended well shows that the language works
-            if result["verdict"] not in _BLAMED or (kind in self._passed and not suspicious):
+        if have_started:
+            if 0 in codes:
+                self._note(kind)  # a program that ended well shows that the language works
+            if self._has_passed(kind):
                 return
+        if result["verdict"] not in _BLAMED:
+            return
         if language.trial is not None:
             outcome = judge(language, {"language": name, "solution": language.trial})
-        elif suspicious:
-            outcome = judge(replace(language, run=(*_CAN_START, *language.run)), item)
-        else:
+        elif have_started:
             return
-        if not outcome["accepted"]:
-            info = outcome["tests"][0]["exec_info"]
-            step = info.get("run_result") or info.get("compile_result") or {}
-            raise JudgeError(
-                f"{name} does not work in this sandbox: {outcome['verdict']} (return code {step.get('return_code')}): "
-                f"{str(step.get('stderr')).strip()[-500:]}. That says nothing of the solution."
-            )
+        else:
+            outcome = judge(replace(language, run=(*_CAN_START, *language.run)), item)
+        _check_trial(name, outcome)
+        self._note(kind)
+
+    def _note(self, kind: str) -> None:
         with self._lock:
             self._passed.add(kind)
+
+    def _has_passed(self, kind: str) -> bool:
+        with self._lock:
+            return kind in self._passed
+
+
+def _check_trial(name: str, outcome: Mapping[str, Any]) -> None:
+    """Raise JudgeError unless the trial of a language was accepted."""
+    if outcome["accepted"]:
+        return
+    info = outcome["tests"][0]["exec_info"]
+    step = info.get("run_result") or info.get("compile_result") or {}
+    raise JudgeError(
+        f"{name} does not work in this sandbox: {outcome['verdict']} (return code {step.get('return_code')}): "
+        f"{str(step.get('stderr')).strip()[-500:]}. That says nothing of the solution."
+    )

@@ -216,31 +216,48 @@ class Toolchain:
             yield Program(language, source, at, None, {"prelude": list(source.prelude)} if source.prelude else {})
             return
         time_s = limit_s or self.limit_s
-        failed: list[tuple[Way, Path, Compiled]] = []
+        failed: list[_Built] = []
         for way in ways(language, source):
-            for limits in (_compile_limits(time_s), _compile_limits(2 * time_s)):
-                build = partial(compile_with, self, limits, language, source, way, token=token)
-                with self.cache.program(language, source, limits, build, way) as (at, compiled):
-                    if compiled.return_code == 0:
-                        yield Program(language, source, at, compiled, _said_of(way, failed))
-                        return
-                if compiled.cause != "cpu":
-                    break
-            failed.append((way, at, compiled))
-            if compiled.cause:
+            with self._built(language, source, way, time_s, token) as built:
+                if built.compiled.return_code == 0:
+                    yield built.program(language, source, failed)
+                    return
+            failed.append(built)
+            if built.compiled.cause:
                 break  # a source that exhausts the compiler does so under the next standard too
-        way, at, compiled = failed[0]
-        yield Program(language, source, at, compiled, _said_of(way, failed[1:]))
+        yield failed[0].program(language, source, failed[1:])
+
+    @contextmanager
+    def _built(
+        self, language: Language, source: Source, way: Way, time_s: float, token: CancelToken
+    ) -> Iterator[_Built]:
+        """Compile a source in one way; twice, with more time, if the compiler's time is up."""
+        for times in (1, 2):
+            limits = _compile_limits(times * time_s)
+            build = partial(compile_with, self, limits, language, source, way, token=token)
+            with self.cache.program(language, source, limits, build, way) as (at, compiled):
+                if compiled.cause != "cpu" or times == 2:
+                    yield _Built(way, at, compiled)
+                    return
+
+
+class _Built(NamedTuple):
+    """What became of one way to compile a source."""
+
+    way: Way
+    folder: Path
+    compiled: Compiled
+
+    def program(self, language: Language, source: Source, failed: Sequence[_Built]) -> Program:
+        """Return the program, whose result says how it was built and which ways `failed` beside this one."""
+        said: dict[str, Any] = {"standard": self.way.name} if self.way.options else {}
+        if failed:
+            said["also_tried"] = [other.way.name for other in failed]
+        return Program(language, source, self.folder, self.compiled, said)
 
 
 def _compile_limits(time_s: float) -> Limits:
     return replace(COMPILE_LIMITS, time_limit_s=time_s, wall_limit_s=2 * time_s + 1)
-
-
-def _said_of(way: Way, failed: list[tuple[Way, Path, Compiled]]) -> dict[str, Any]:
-    """What a result says of how its program was built."""
-    said: dict[str, Any] = {"standard": way.name} if way.options else {}
-    return said | ({"also_tried": [other.name for other, _, _ in failed]} if failed else {})
 
 
 def compile_with(
@@ -253,14 +270,9 @@ def compile_with(
     Raises:
         JudgeError: there is no compiler, it was killed, or the machine let it wait: that says nothing of the source.
     """
-    out = folder / "compiler.out"
-    null = Path(os.devnull)
-    isolation = toolchain.isolation
     box, at = None, str(folder)
-    if isolation.is_on:
-        box = isolation.box(Mounts(work=folder, readable=[*readable(language.compiler), *language.readable]))
-        box["owned"] += [str(inside) for inside in folder.rglob("*") if inside.is_dir() and not inside.is_symlink()]
-        at = WORK
+    if toolchain.isolation.is_on:
+        box, at = _compiler_box(toolchain.isolation, language, folder), WORK
     path = f"{os.path.dirname(language.compiler)}:{_PATH}"  # a compiler's parts are beside itself and in the system
     env = {"PATH": path, "TMPDIR": at, "HOME": at, "LANG": "C.UTF-8"}
     env |= {name: value.replace("{folder}", at) for name, value in language.compile_env.items()}
@@ -269,17 +281,30 @@ def compile_with(
         (folder / _HEADER).chmod(0o644)
     places = {"folder": at, "main": source.main, "entry": source.entry}
     command = language.command(language.compile, source.names(language), way.options, **places)
+    out, null = folder / "compiler.out", Path(os.devnull)
     ending = toolchain.supervisor.run(
         command, cwd=folder, streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits,
         token=token, box=box, address_limited=language.is_address_limited,
     )  # fmt: skip
-    own = {name.partition("/")[0] for name in source.files}
-    for hidden in folder.glob(".*"):  # what compilers keep in the folder that is their home here, such as Go's cache
-        if hidden.name not in own:
-            remove_tree(hidden)
+    _remove_hidden(folder, source)
     stderr = read_safely(out, _KEPT_BYTES).decode("utf-8", "replace").replace(f"{at}/", "")
     out.unlink(missing_ok=True)
     return _conclusion(ending, limits, stderr)
+
+
+def _compiler_box(isolation: Isolation, language: Language, folder: Path) -> dict[str, Any]:
+    """Return the box of a compiler, which may write to the folder with the source and to the folders in that."""
+    box = isolation.box(Mounts(work=folder, readable=[*readable(language.compiler), *language.readable]))
+    box["owned"] += [str(inside) for inside in folder.rglob("*") if inside.is_dir() and not inside.is_symlink()]
+    return box
+
+
+def _remove_hidden(folder: Path, source: Source) -> None:
+    """Remove what compilers keep in the folder that is their home, such as Go's cache."""
+    own = {name.partition("/")[0] for name in source.files}
+    for hidden in folder.glob(".*"):
+        if hidden.name not in own:
+            remove_tree(hidden)
 
 
 def _conclusion(ending: ExitStatus, limits: Limits, stderr: str) -> Compiled:
@@ -289,7 +314,8 @@ def _conclusion(ending: ExitStatus, limits: Limits, stderr: str) -> Compiled:
         return Compiled(-1, ending.cpu_s, f"the compiler exceeded its limit ({how}; {limits}). {stderr}", how)
     if how is None and code == 0:
         return Compiled(0, ending.cpu_s, "")
-    if how is None and code is not None and code > 0 and not any(sign in stderr for sign in _SIGNS_OF_THE_MACHINE):
+    is_disturbed = how is not None or any(sign in stderr for sign in _SIGNS_OF_THE_MACHINE)
+    if code is not None and code > 0 and not is_disturbed:
         return Compiled(code, ending.cpu_s, stderr)
     raise JudgeError(
         f"the compiler was ended by {how or f'a signal (return code {code})'} after {ending.wall_s:.1f} s "
