@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,29 @@ class _Found:
     message: str = ""  # of the checker, in full
 
 
-@dataclass
-class _Ahead:
-    """A test that is run before its turn comes."""
+class _Ahead(threading.Thread):
+    """Judges a test before its turn comes."""
 
-    thread: threading.Thread
-    token: CancelToken
-    found: list[_Found] = field(default_factory=list)
-    error: list[BaseException] = field(default_factory=list)
+    def __init__(self, judge: Callable[[CancelToken], _Found], token: CancelToken) -> None:
+        super().__init__(name="nbrun-judge-ahead", daemon=True)
+        self.token = token
+        self._judge = judge
+        self._found: _Found | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Judge the test. Called by `start`."""
+        try:
+            self._found = self._judge(self.token)
+        except BaseException as e:  # the worker raises it when this test's turn comes
+            self._error = e
+
+    def result(self) -> _Found | None:
+        """Wait for the result of the test, and return it; raise what the test raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._found
 
 
 class Judging:
@@ -127,39 +143,44 @@ class Judging:
         Raises:
             JudgeError: the sandbox itself failed on one of them, or the task was cancelled.
         """
-        compiled, options = self.program.compiled, self.options
+        compiled = self.program.compiled
         if compiled is not None and compiled.return_code != 0:
-            record = compile_record(compiled, self.tests[0], options.keep_output_bytes)
+            record = compile_record(compiled, self.tests[0], self.options.keep_output_bytes)
             return self._result(Verdict.COMPILE_ERROR, [_Found(Verdict.COMPILE_ERROR, record)])
-        verdict, results = Verdict.ACCEPTED, []
-        final = {Verdict.COMPILE_ERROR} if options.all_tests else {*Verdict} - {Verdict.ACCEPTED}
         try:
-            for number in range(len(self.tests)):
-                found = self._next(number, confirm=verdict == Verdict.ACCEPTED)
-                results.append(found)
-                if verdict == Verdict.ACCEPTED:
-                    verdict = found.verdict
-                if verdict in final:
-                    break
+            verdict, results = self._run_tests()
         finally:
             self._drop_ahead()
             self._folders.close()
         results[0].record["exec_info"]["compile_result"] = compiler_step(compiled) if compiled else None
         return self._result(verdict, results)
 
+    def _run_tests(self) -> tuple[Verdict, list[_Found]]:
+        """Return the verdict of the first test that fails, and the results of the tests that were run."""
+        verdict, results = Verdict.ACCEPTED, []
+        final = {Verdict.COMPILE_ERROR} if self.options.all_tests else {*Verdict} - {Verdict.ACCEPTED}
+        for number in range(len(self.tests)):
+            found = self._next(number, confirm=verdict == Verdict.ACCEPTED)
+            results.append(found)
+            if verdict == Verdict.ACCEPTED:
+                verdict = found.verdict
+            if verdict in final:
+                break
+        return verdict, results
+
     def _result(self, verdict: Verdict, results: Sequence[_Found]) -> dict[str, object]:
         records = [found.record for found in results]
-        grading, checks = self.options.grading, self.options.checks
-        points, more = None, _lowest_score(records)
-        if grading is not None:
-            points, accepted = grade(grading, self.tests, records)
-            more = {"score": points[""]}
+        more: dict[str, object] = {"build": self.program.build} if self.program.build else {}
+        points = None
+        if self.options.grading is None:
+            more |= _lowest_score(records)
+        else:
+            points, accepted = grade(self.options.grading, self.tests, records)
+            more["score"] = points[""]
             if accepted and verdict != Verdict.COMPILE_ERROR:
                 verdict = Verdict.ACCEPTED  # the package's grader decides, whichever tests failed
-        if checks:
-            judged = zip(self.tests, results, strict=False)
-            outcomes = [Outcome(str(test.get("name", "")), str(f.verdict), f.message) for test, f in judged]
-            more["unmet"] = unmet(checks, outcomes, points)
+        if self.options.checks:
+            more["unmet"] = unmet(self.options.checks, self._outcomes(results), points)
         return {
             "accepted": verdict == Verdict.ACCEPTED,
             "verdict": str(verdict),
@@ -167,17 +188,21 @@ class Judging:
             "tests_total": len(self.tests),
             "limits": asdict(self.options.limits),
             "isolation": self.context.isolation.name,
-            **({"build": self.program.build} if self.program.build else {}),
             **more,
         }
 
+    def _outcomes(self, results: Sequence[_Found]) -> list[Outcome]:
+        judged = zip(self.tests, results, strict=False)
+        return [Outcome(str(test.get("name", "")), str(found.verdict), found.message) for test, found in judged]
+
     def run_alone(self, number: int) -> _Run:
         """Run one test while no other program of this sandbox runs, and no other test of this solution."""
-        streams = Streams(self._folders.take())
+        folder = self._folders.take()
         try:
-            return self._run(self.tests[number], streams, self.context.token, self.options.limits, alone=True)
+            test = _TestJudging(self, number, folder, self.context.token)
+            return test.run(self.options.limits, alone=True)
         finally:
-            self._folders.give_back(streams.folder)
+            self._folders.give_back(folder)
             self._folders.close()
 
     # ---- tests in their order, and ahead of it
@@ -186,74 +211,125 @@ class Judging:
         ahead = self._ahead.pop(number, None)
         if number:  # most wrong solutions fail at the first one
             self._begin_ahead(number + 1)
-        if ahead is not None:
-            ahead.thread.join()
-            if ahead.error:
-                raise ahead.error[0]
-            if not confirm or ahead.found[0].verdict != Verdict.TIME_LIMIT_EXCEEDED:
-                return ahead.found[0]
-        return self._judge(number, self.context.token, confirm)
+        found = None if ahead is None else ahead.result()
+        if found is None or (confirm and found.verdict == Verdict.TIME_LIMIT_EXCEEDED):
+            return self._judge(number, self.context.token, confirm)
+        return found
 
     def _begin_ahead(self, number: int) -> None:
         """Run the next tests of this solution on CPUs that are free, beside the test whose turn it is."""
         most = self.context.limiter.free_for(self.context) - 1
         for at in sorted({*range(number, min(number + most, len(self.tests)))} - self._ahead.keys()):
-            token = self.context.token.branch()
-            ahead = _Ahead(threading.Thread(name="nbrun-judge-ahead", daemon=True), token)
-            ahead.thread.run = lambda at=at, ahead=ahead: self._run_ahead(at, ahead)  # type: ignore[method-assign, misc]
+            ahead = _Ahead(partial(self._judge, at, confirm=False), self.context.token.branch())
             try:
-                start_thread(ahead.thread)
+                start_thread(ahead)
             except ThreadLimitError:  # then this thread runs the test when its turn comes
                 return
             self._ahead[at] = ahead
-
-    def _run_ahead(self, number: int, ahead: _Ahead) -> None:
-        try:
-            ahead.found.append(self._judge(number, ahead.token, confirm=False))
-        except BaseException as e:  # the worker raises it when this test's turn comes
-            ahead.error.append(e)
 
     def _drop_ahead(self) -> None:
         for ahead in self._ahead.values():
             ahead.token.cancel()
         for ahead in self._ahead.values():
-            ahead.thread.join()
+            ahead.join()
         self._ahead.clear()
 
-    # ---- one test
-
     def _judge(self, number: int, token: CancelToken, confirm: bool) -> _Found:
-        """Judge one test.
-
-        Some outcomes count only if they come again when the program is run alone: death by a signal that may have come
-        from outside (see `_FOREIGN`) and, if `confirm`, an exceeded time limit that other programs may have caused.
-        """
-        test, limits = self.tests[number], self.options.limits
         folder = self._folders.take()
-        streams = Streams(folder)
         try:
-            more = number + 1 < len(self.tests)
-            run, tries = self._run(test, streams, token, limits, more=more), []
-            is_foreign = run.ending.cause is None and run.ending.return_code in _FOREIGN
-            if is_foreign or (confirm and self._is_doubtful(run)):
-                tries.append(run.record())
-                waited_s = 0.0 if run.talk is None else run.talk.validator_s
-                roomy = replace(limits, wall_limit_s=limits.wall_limit_s + _PATIENCE * waited_s)
-                run = self._run(test, streams, token, roomy, alone=True)
-                _check_validator(run, limits)
-                if confirm and _exceeds_cpu(run.ending, limits) and not run.is_quiet:
-                    tries.append(run.record())
-                    run, limits = self._run_with_room(test, streams, token)
-            found = self._found(run, test, streams, token, limits)
-            self._check_sure(run.ending.cpu_s, found.verdict)
-            found.record["load"] = run.load
-            if tries:
-                found.record["tries"] = tries
-            if limits.time_limit_s != self.options.limits.time_limit_s:
-                found.record["stretch"] = round(limits.time_limit_s / self.options.limits.time_limit_s, 3)
-            return found
+            return _TestJudging(self, number, folder, token).judge(confirm)
         finally:
             self._folders.give_back(folder)
+
+
+class _TestJudging:
+    """Judges one test.
+
+    Some outcomes count only if they come again when the program is run alone: death by a signal that may have come from
+    outside (see `_FOREIGN`) and an exceeded time limit that other programs may have caused.
+
+    Attributes:
+        limits: those to judge it by: others that keep the machine busy stretch the time limit.
+        tries: what a result records of the runs that were not believed.
+
+    Threads: none; it belongs to the thread that runs the test.
+    """
+
+    def __init__(self, judging: Judging, number: int, folder: Path, token: CancelToken) -> None:
+        self.program, self.options, self.context = judging.program, judging.options, judging.context
+        self.test: Mapping[str, Any] = judging.tests[number]
+        self.is_last = number + 1 == len(judging.tests)
+        self.streams, self.token = Streams(folder), token
+        self.limits = self.options.limits
+        self.tries: list[dict[str, object]] = []
+
+    def judge(self, confirm: bool) -> _Found:
+        """Return the result of the test.
+
+        Args:
+            confirm: whether an exceeded time limit that other programs may have caused must come again.
+        """
+        run = self.run(self.limits, more=not self.is_last)
+        is_foreign = run.ending.cause is None and run.ending.return_code in _FOREIGN
+        if is_foreign or (confirm and self._is_doubtful(run)):
+            self.tries.append(run.record())
+            run = self._run_alone(run, confirm)
+        verdict, output, decision = self._decide(run)
+        self._check_sure(run.ending.cpu_s, verdict)
+        record = self._record(verdict, run, output, decision)
+        record["load"] = run.load
+        if self.tries:
+            record["tries"] = self.tries
+        usual_s = self.options.limits.time_limit_s
+        if self.limits.time_limit_s != usual_s:
+            record["stretch"] = round(self.limits.time_limit_s / usual_s, 3)
+        return _Found(verdict, record, decision.note)
+
+    # ---- what is believed
+
+    def _is_doubtful(self, run: _Run) -> bool:
+        """Return whether something other than the program may have made it exceed its time."""
+        if run.ending.cause == "wall":  # it slept, deadlocked, or was suspended from outside: they look alike
+            return True
+        return _exceeds_cpu(run.ending, self.limits) and (run.is_loaded or not run.is_quiet)
+
+    def _run_alone(self, before: _Run, confirm: bool) -> _Run:
+        """Run a program again alone; with more time if that was exceeded while others kept the machine busy."""
+        waited_s = 0.0 if before.talk is None else before.talk.validator_s
+        roomy = replace(self.limits, wall_limit_s=self.limits.wall_limit_s + _PATIENCE * waited_s)
+        run = self.run(roomy, alone=True)
+        _check_validator(run, self.limits)
+        if not confirm or run.is_quiet or not _exceeds_cpu(run.ending, self.limits):
+            return run
+        self.tries.append(run.record())
+        return self._run_with_room()
+
+    def _run_with_room(self) -> _Run:
+        """Run a program again, with more time, that exceeded its CPU time while other processes kept the machine busy.
+
+        It is judged by a time limit that is stretched as a reference workload needs more CPU time on this machine now.
+
+        Raises:
+            JudgeError: it can't be decided whether the program exceeds its limit.
+        """
+        limits, reference = self.limits, self.context.limiter.reference
+        most_s = limits.time_limit_s * ROOM
+        before_s = reference.measure()
+        run = self.run(replace(limits, time_limit_s=most_s, wall_limit_s=2 * most_s + 1), alone=True)
+        cpu_s = run.ending.cpu_s
+        if run.ending.cause is not None or not limits.time_limit_s < cpu_s <= most_s or run.is_quiet:
+            return run
+        stretch = reference.stretch(before_s, reference.measure())
+        stretched_s = limits.time_limit_s * min(stretch or ROOM, ROOM)
+        if stretch is None or abs(cpu_s - stretched_s) <= MARGIN * stretched_s:
+            raise JudgeError(
+                f"it took {cpu_s:.2f} s of CPU time (limit: {limits.time_limit_s:g} s) on a machine that others keep "
+                "busy, which makes programs slower: whether it exceeds its limit can't be said. It runs again later; "
+                "judge it when the machine is quieter."
+            )
+        if cpu_s <= stretched_s:
+            self.limits = replace(limits, time_limit_s=stretched_s)
+        return run
 
     def _check_sure(self, cpu_s: float, verdict: Verdict) -> None:
         """Raise JudgeError if a program is within a measured limit, but not within what a quiet machine might give."""
@@ -265,106 +341,74 @@ class Judging:
                 "It runs again later; judge it when the machine is quieter."
             )
 
-    def _is_doubtful(self, run: _Run) -> bool:
-        """Return whether something other than the program may have made it exceed its time."""
-        if run.ending.cause == "wall":  # it slept, deadlocked, or was suspended from outside: they look alike
-            return True
-        return _exceeds_cpu(run.ending, self.options.limits) and (run.is_loaded or not run.is_quiet)
+    # ---- one run
 
-    def _run_with_room(self, test: Mapping[str, object], streams: Streams, token: CancelToken) -> tuple[_Run, Limits]:
-        """Run a program again, with more time, that exceeded its CPU time while other processes kept the machine busy.
-
-        Return the run and the limits to judge it by. The time limit is stretched as a reference workload needs more
-        CPU time on this machine now.
-
-        Raises:
-            JudgeError: it can't be decided whether the program exceeds its limit.
-        """
-        limits, reference = self.options.limits, self.context.limiter.reference
-        most_s = limits.time_limit_s * ROOM
-        before_s = reference.measure()
-        roomy = replace(limits, time_limit_s=most_s, wall_limit_s=2 * most_s + 1)
-        run = self._run(test, streams, token, roomy, alone=True)
-        cpu_s = run.ending.cpu_s
-        if run.ending.cause is not None or not limits.time_limit_s < cpu_s <= most_s or run.is_quiet:
-            return run, limits
-        stretch = reference.stretch(before_s, reference.measure())
-        if stretch is not None:
-            stretched_s = limits.time_limit_s * min(stretch, ROOM)
-            if abs(cpu_s - stretched_s) > MARGIN * stretched_s:
-                return run, limits if cpu_s > stretched_s else replace(limits, time_limit_s=stretched_s)
-        raise JudgeError(
-            f"it took {cpu_s:.2f} s of CPU time (limit: {limits.time_limit_s:g} s) on a machine that others keep busy, "
-            "which makes programs slower: whether it exceeds its limit can't be said. It runs again later; judge it "
-            "when the machine is quieter."
-        )
-
-    def _run(
-        self, test: Mapping[str, Any], streams: Streams, token: CancelToken, limits: Limits, alone: bool = False,
-        more: bool = False,
-    ) -> _Run:  # fmt: skip
+    def run(self, limits: Limits, alone: bool = False, more: bool = False) -> _Run:
         """Run the program once. `more`: it is likely to be run again soon, on another test."""
-        given = streams.path("stdin")
+        given = self.streams.path("stdin")
         given.unlink(missing_ok=True)  # a program that runs as the file's owner may have changed it
         exchange = self.options.exchange
-        given.write_bytes(exchange.stdin(test))
+        given.write_bytes(exchange.stdin(self.test))
         given.chmod(0o444)  # regardless of the umask: programs may reopen /dev/stdin
-        context, at = self.context, place(self.context, streams.folder / "box")
-        exchange.place_input(test, at.work)
-        _place_files(test, at.work)
+        context, at = self.context, place(self.context, self.streams.folder / "box")
+        exchange.place_input(self.test, at.work)
+        _place_files(self.test, at.work)
         talk = None
-        with context.limiter.slot(alone, token.check, owner=context) as slot:
+        with context.limiter.slot(alone, self.token.check, owner=context) as slot:
             if self.options.is_interactive:
-                talk = self._talk(test, streams, at, limits, token)
+                talk = self._talk(at, limits)
                 ending = talk.ending
             else:
-                arguments = test.get("arguments", ())
-                ending = launch(self.program, context, at, streams.paths(), limits, token, arguments, more=more)
+                ending = self._launch(at, self.streams.paths(), limits, more)
             others = slot.others(ending.cpu_s)
-        exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
+        exchange.take_output(self.test, at.work, self.streams.path("stdout"), limits.output_bytes)
         return _Run(ending, slot.load, context.limiter.is_loaded(slot), context.limiter.is_quiet(others), talk)
 
-    def _talk(
-        self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, token: CancelToken
-    ) -> Conversation:
+    def _launch(self, at: Place, paths: Mapping[str, Path | int], limits: Limits, more: bool = False) -> ExitStatus:
+        arguments = self.test.get("arguments", ())
+        return launch(self.program, self.context, at, paths, limits, self.token, arguments, more=more)
+
+    def _talk(self, at: Place, limits: Limits) -> Conversation:
         """Run the program together with the validator of an interactive problem."""
         checker = self.options.checker
         if not isinstance(checker, KattisValidator):
             raise NotSupportedError("an interactive problem needs the output validator that talks to its solutions.")
-        streams.path("stdout").write_bytes(b"")  # its output goes to the validator and is not kept
+        self.streams.path("stdout").write_bytes(b"")  # its output goes to the validator and is not kept
 
         def start(stdin: int, stdout: int) -> ExitStatus:
-            paths: dict[str, Path | int] = {"stdin": stdin, "stdout": stdout, "stderr": streams.path("stderr")}
-            return launch(self.program, self.context, at, paths, limits, token, test.get("arguments", ()))
+            return self._launch(at, {"stdin": stdin, "stdout": stdout, "stderr": self.streams.path("stderr")}, limits)
 
-        runner = ProgramRunner(self.context, streams.folder, token)
-        return checker.talk(runner, _checker_input(test, b""), limits.wall_limit_s, start)
+        return checker.talk(self._runner(), _checker_input(self.test, b""), limits.wall_limit_s, start)
 
-    def _found(
-        self, run: _Run, test: Mapping[str, Any], streams: Streams, token: CancelToken, limits: Limits
-    ) -> _Found:
-        options, ending = self.options, run.ending
-        verdict = _verdict_of_run(ending, limits, streams, self.program.language.is_vm)
+    def _runner(self) -> ProgramRunner:
+        return ProgramRunner(self.context, self.streams.folder, self.token)
+
+    # ---- what it means
+
+    def _decide(self, run: _Run) -> tuple[Verdict, bytes | None, CheckerResult]:
+        """Return the verdict of a run, its output if that was compared, and what the checker decided."""
+        failure = _failure_of_run(run.ending, self.limits, self.streams, self.program.language.is_vm)
         output, decision = None, CheckerResult(False)
         if run.talk is not None:
-            decision = run.talk.result
-            verdict = _verdict_of_talk(run.talk, verdict)
-        elif verdict is None:
-            output = streams.path("stdout").read_bytes()
-            runner = ProgramRunner(self.context, streams.folder, token)
-            given, others = _checker_input(test, output), test.get("alternatives", ())
-            decision = checker_result(options.checker, given, runner, others)
-        if verdict is None:
-            verdict = Verdict.ACCEPTED if decision.accepted else Verdict.WRONG_ANSWER
+            failure, decision = _failure_of_talk(run.talk, failure), run.talk.result
+        elif failure is None:
+            output = self.streams.path("stdout").read_bytes()
+            given, others = _checker_input(self.test, output), self.test.get("alternatives", ())
+            decision = checker_result(self.options.checker, given, self._runner(), others)
+        verdict = Verdict.ACCEPTED if decision.accepted else Verdict.WRONG_ANSWER
+        return failure or verdict, output, decision
+
+    def _record(self, verdict: Verdict, run: _Run, output: bytes | None, decision: CheckerResult) -> dict[str, Any]:
+        keep, ending = self.options.keep_output_bytes, run.ending
         finished = verdict in _ENDED_BY_ITSELF and (ending.cause is None or verdict == Verdict.RUNTIME_ERROR)
-        note = Shortener(options.keep_output_bytes).text("checker", decision.note.encode())
+        note = Shortener(keep).text("checker", decision.note.encode())
         said = {"checker": note or None, "score": decision.score, "score_multiplier": decision.multiplier}
         more: dict[str, object] = {name: value for name, value in said.items() if value is not None}
         hidden = f"{PROGRAM if self.context.isolation.is_on else self.program.folder}/"
-        record = run_record(verdict, ending, test, streams, output, options.keep_output_bytes, finished, more, hidden)
+        record = run_record(verdict, ending, self.test, self.streams, output, keep, finished, more, hidden)
         if run.talk is not None:
             record.setdefault("cut", {})["stdout"] = 0  # it was not kept, so no checker can judge it again later
-        return _Found(verdict, record, decision.note)
+        return record
 
 
 def _check_validator(run: _Run, limits: Limits) -> None:
@@ -393,11 +437,8 @@ def _place_files(test: Mapping[str, Any], work: Path) -> None:
         path.chmod(0o644)
 
 
-def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict | None:
-    """Return the verdict of a solution that talked to a validator, None where that decides.
-
-    Args:
-        verdict: the failure of the solution's own run, or None.
+def _failure_of_talk(talk: Conversation, failure: Verdict | None) -> Verdict | None:
+    """Return `failure`, that of the solution's own run; None if the validator that it talked to decides.
 
     If the validator rejected before the solution ended, the validator decides, as in problemtools and DOMjudge: it
     caused the broken pipe, the exit code or the endless loop that followed. If the solution failed first, the validator
@@ -405,7 +446,7 @@ def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict | N
     """
     ending = talk.ending
     is_left_alone = ending.cause is None and ending.return_code == -signal.SIGPIPE
-    return None if ending.is_unheard and (is_left_alone or not talk.result.accepted) else verdict
+    return None if ending.is_unheard and (is_left_alone or not talk.result.accepted) else failure
 
 
 def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
@@ -434,7 +475,7 @@ def _exceeded(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool)
     return Verdict.TIME_LIMIT_EXCEEDED if _exceeds_cpu(ending, limits) else None
 
 
-def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
+def _failure_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
     """Return what was wrong with a run; None if it ended well and its output is to be compared."""
     exceeded = _exceeded(ending, limits, streams, is_vm)
     if exceeded is not None or ending.return_code == 0:

@@ -23,7 +23,7 @@ from nbrun.judge.checkers import DEFAULT, Checker, ProgramRunner, as_checker, ch
 from nbrun.judge.exchange import exchange_of
 from nbrun.judge.grading import Check
 from nbrun.judge.judging import Judging, Options
-from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
+from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, Row, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TIME_LIMIT_S, RecentProblems, no_solutions
 from nbrun.judge.problems.shapes import TEST_SETS
 from nbrun.judge.sandbox import ROOM, CancelToken, ConcurrencyLimiter, Limits, Supervisor, is_busy
@@ -114,32 +114,26 @@ class LocalSandbox:
         max_parallel: int | None = None,
         process_limit: int = Limits.process_limit,
     ) -> None:
-        if sys.platform in ("win32", "emscripten"):
-            raise NotSupportedError(
-                "LocalSandbox runs programs under limits that Linux and macOS have. On Windows, start the notebook's "
-                "kernel in WSL, or judge with SandboxFusion."
-            )
+        _check_platform()
         numbers = {
             "time_limit_s": time_limit_s, "memory_limit_mb": memory_limit_mb, "output_limit_mb": output_limit_mb,
             "compile_limit_s": compile_limit_s,
         }  # fmt: skip
-        _check(lambda n: n is None or 0 < n < math.inf, "a number above 0, or None", numbers)
-        counts = {"max_parallel": max_parallel, "process_limit": process_limit}
-        _check(lambda n: n is None or n >= 1, "1 or more", counts)
-        kept = {"keep_output_bytes": keep_output_bytes}
-        _check(lambda n: n is None or n >= 0, "a number of bytes, or None to keep all", kept)
-        points = {"accepted_from": accepted_from}
-        _check(lambda n: n is None or math.isfinite(n), "a number of points, or None", points)
+        _check(_is_limit, "a number above 0, or None", numbers)
+        _check(_is_count, "1 or more", {"max_parallel": max_parallel, "process_limit": process_limit})
+        _check(_is_size, "a number of bytes, or None to keep all", {"keep_output_bytes": keep_output_bytes})
+        _check(_is_score, "a number of points, or None", {"accepted_from": accepted_from})
         _check(MODES.__contains__, f"one of {', '.join(map(repr, MODES))}", {"isolation": isolation})
         self._numbers = numbers
         self._all_tests, self._keep_output_bytes, self._tests = all_tests, keep_output_bytes, tuple(tests)
         self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
         self._testlib, self._accepted_from = testlib, accepted_from
-        self._languages = {**DEFAULT_LANGUAGES, **(languages or {})}
+        own = dict(languages or {})
+        self._languages = {**DEFAULT_LANGUAGES, **own}
         self._python_prelude = python_prelude
         if not python_prelude:
             self._languages = {name: replace(row, prelude=None) for name, row in self._languages.items()}
-        self._probed = ["PYTHON3", *(languages or {})]
+        self._probed = ["PYTHON3", *own]
         self._mode, self._max_parallel, self._process_limit = isolation, max_parallel, process_limit
         self._begin()
         if isolation != "none":
@@ -201,17 +195,10 @@ class LocalSandbox:
                 the machine failed.
         """
         problem = self._problems.of(task.sample, task.sample_id)
-        asked = read_item(task.item).language
-        name, language = lookup(asked, self._languages)
-        if language.missing:
-            with self._lock:
-                self._not_judged[name] += 1
-            raise NotSupportedError(f"{name} is not judged: {language.missing}")
+        name, language = self._language_of(task.item)
         exchange = exchange_of(problem)
         source = exchange.program(source_of(task.item, language), name, language)
-        checker = exchange.checker or self._checker
-        if checker is None:
-            checker = checker_of(problem, self._testlib, self._accepted_from)
+        checker = exchange.checker or self._checker or checker_of(problem, self._testlib, self._accepted_from)
         with self._context(task) as context, compiled_beside(checker, context):
             measured = self._settle_time_limit(problem, checker, context)
             sure_s = measured.sure_s * language.time_factor if measured and measured.is_open else None
@@ -226,6 +213,19 @@ class LocalSandbox:
                 result = Judging(program, problem["tests"], options, context).result()
             self._self_test.verify(name, language, task.item, result, partial(self._tried, context))
         return result
+
+    def _language_of(self, item: object) -> Row:
+        """Return the row of an item's language; count it where this machine can't judge that.
+
+        Raises:
+            NotSupportedError: there is no such language, or no compiler for it.
+        """
+        row = lookup(read_item(item).language, self._languages)
+        if row.language.missing:
+            with self._lock:
+                self._not_judged[row.name] += 1
+            raise NotSupportedError(f"{row.name} is not judged: {row.language.missing}")
+        return row
 
     def refusal(self, problem: Mapping[str, object]) -> str | None:
         """Return why no solution of a problem can be judged here, where the caller can change that; else None.
@@ -303,20 +303,23 @@ class LocalSandbox:
                 self._toolchain = None
             if old is not None:
                 old.supervisor.close()
-            supervisor = Supervisor()
-            try:
-                probed = {name: self._languages[name] for name in self._probed}
-                isolation = probe(supervisor, self._mode, probed)
-            except BaseException:
-                supervisor.close()
-                raise
-            cache = CompileCache(Path(self._cache_dir or supervisor.root / "built"), _CACHE_MB)
-            self._limiter.reference.measure()
-            limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-            toolchain = Toolchain(cache, supervisor, isolation, limit_s)
+            toolchain = self._start()
             with self._lock:
                 self._toolchain = toolchain
             return toolchain
+
+    def _start(self) -> Toolchain:
+        """Start a supervisor, and find out how programs are kept apart here."""
+        supervisor = Supervisor()
+        try:
+            isolation = probe(supervisor, self._mode, {name: self._languages[name] for name in self._probed})
+        except BaseException:
+            supervisor.close()
+            raise
+        cache = CompileCache(Path(self._cache_dir or supervisor.root / "built"), _CACHE_MB)
+        self._limiter.reference.measure()
+        limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
+        return Toolchain(cache, supervisor, isolation, limit_s)
 
     @contextmanager
     def checking(self) -> Iterator[ProgramRunner]:
@@ -343,6 +346,14 @@ class LocalSandbox:
                 self._tokens.pop(id(task), None)
 
 
+def _check_platform() -> None:
+    if sys.platform in ("win32", "emscripten"):
+        raise NotSupportedError(
+            "LocalSandbox runs programs under limits that Linux and macOS have. On Windows, start the notebook's "
+            "kernel in WSL, or judge with SandboxFusion."
+        )
+
+
 def _check(is_valid: Callable[[Any], bool], what: str, values: Mapping[str, object]) -> None:
     """Raise InputError if one of these settings isn't what it must be."""
     for name, value in values.items():
@@ -350,10 +361,30 @@ def _check(is_valid: Callable[[Any], bool], what: str, values: Mapping[str, obje
             raise InputError(f"LocalSandbox: {name}={value!r}; give {what}.")
 
 
+def _is_limit(number: float | None) -> bool:
+    return number is None or 0 < number < math.inf
+
+
+def _is_count(number: int | None) -> bool:
+    return number is None or number >= 1
+
+
+def _is_size(number: int | None) -> bool:
+    return number is None or number >= 0
+
+
+def _is_score(number: float | None) -> bool:
+    return number is None or math.isfinite(number)
+
+
+def _submission_of(item: object) -> str | None:
+    """Return the name that a package gives a submission; None for solutions from elsewhere."""
+    return item.get("submission") if isinstance(item, Mapping) else None
+
+
 def _checks_of(problem: Mapping[str, Any], item: object) -> list[Check]:
     """Return what a package's submissions.yaml expects of the tests of one submission."""
-    submission = item.get("submission") if isinstance(item, Mapping) else None
-    return [*map(Check.of, (problem.get("expectations") or {}).get(submission, ()))]
+    return [*map(Check.of, (problem.get("expectations") or {}).get(_submission_of(item), ()))]
 
 
 # ---- the time limit of a package that names none
@@ -418,7 +449,7 @@ def measured_time_limit(
     options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
     items, _, _ = read_items(problem.get("solutions"))
     left_out = rule.get("left_out", ())  # by the package's submissions.yaml
-    counted = (item for item in items if not isinstance(item, Mapping) or item.get("submission") not in left_out)
+    counted = (item for item in items if _submission_of(item) not in left_out)
     timings = [timing for item in counted for timing in _timings(item, problem, options, context)]
     if not timings:
         return MeasuredLimit(TIME_LIMIT_S, TIME_LIMIT_S, time.monotonic())
