@@ -202,31 +202,40 @@ def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") 
         comparison: the replacement of the problem's own checker: "server", or "user" for a user's checker; empty if
             nothing replaces it.
     """
-    harness, checker, tests = problem.get("harness"), problem.get("checker"), problem["tests"]
-    files = problem.get("stream_files") or {}
+    for what, applies in _obstacles(problem, comparison).items():
+        if applies:
+            raise NotSupportedError(
+                f"problem {name!r} has {what}, which a SandboxFusion server can't judge; use LocalSandbox."
+            )
+
+
+def _obstacles(problem: Mapping[str, Any], comparison: str) -> dict[str, object]:
+    """Return what a server can't judge, and whether a problem has it."""
+    harness, tests, files = problem.get("harness"), problem["tests"], problem.get("stream_files") or {}
     is_text = all(isinstance(test["input"], str) and isinstance(test["output"], str) for test in tests)
     has = {key for test in tests for key, value in test.items() if value}
-    match harness:
-        case {"type": "function", "name": function}:
-            tested = f"tests that call a function ({function})"
-        case _:
-            tested = "tests that are code, run after a solution"
-    is_program = isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")
-    reasons = {
+    return {
         "tests that are no text": not is_text,
         "a validator that talks to its solutions": problem.get("interactive"),
         "groups of tests that are worth points": problem.get("grading") is not None,
         "tests that give programs arguments or files": has & {"arguments", "files"},
         f"programs that use files by name ({', '.join(files.values())})": files,
-        tested: harness is not None,
+        _tests_by(harness): harness is not None,
         "tests with several right outputs": comparison == "server" and "alternatives" in has,
-        "a checker that is a program": not comparison and is_program,
+        "a checker that is a program": not comparison and _is_program(problem.get("checker")),
     }
-    for what, applies in reasons.items():
-        if applies:
-            raise NotSupportedError(
-                f"problem {name!r} has {what}, which a SandboxFusion server can't judge; use LocalSandbox."
-            )
+
+
+def _tests_by(harness: object) -> str:
+    match harness:
+        case {"type": "function", "name": function}:
+            return f"tests that call a function ({function})"
+        case _:
+            return "tests that are code, run after a solution"
+
+
+def _is_program(checker: object) -> bool:
+    return isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")
 
 
 # ---- answers
@@ -335,24 +344,29 @@ def read_run(body: bytes, tests: Sequence[Mapping[str, object]], rules: JudgingR
 
 
 def _read_test(answered: Mapping[str, object], test: Mapping[str, Any], rules: JudgingRules) -> TestOutcome:
-    run = _mapping(answered.get("exec_info"), "exec_info")
+    run, keep = _mapping(answered.get("exec_info"), "exec_info"), rules.keep_output_bytes
     compiled, ran = _steps(run)
-    is_success = run["status"] == "Success"
-    if not is_success and (found := _fault(run, compiled, ran)):
-        fault, detail = found
-        return TestOutcome(Verdict.JUDGE_ERROR, _record(run, test, False, rules.keep_output_bytes), fault, detail)
-    verdict = Verdict.WRONG_ANSWER
-    if not is_success or ran.return_code != 0:
-        bare = {"accepted": False, "tests": [{"passed": False, "exec_info": run}]}
-        verdict = Verdict(verdicts.of(bare) or Verdict.JUDGE_ERROR)
-    if verdict == Verdict.WRONG_ANSWER and _is_right(answered, test, ran.stdout, rules):
-        verdict = Verdict.ACCEPTED
-    outcome = TestOutcome(verdict, _record(run, test, verdict == Verdict.ACCEPTED, rules.keep_output_bytes))
+    if run["status"] != "Success" and (fault := _fault(run, compiled, ran)):
+        return TestOutcome(Verdict.JUDGE_ERROR, _record(run, test, False, keep), *fault)
+    verdict = _verdict(answered, run, ran, test, rules)
+    outcome = TestOutcome(verdict, _record(run, test, verdict == Verdict.ACCEPTED, keep))
     if ran.is_late or (verdict == Verdict.WRONG_ANSWER and _is_long(ran.stdout)):
         _look_at_output(outcome, test["output"], ran, rules)
     elif verdict == Verdict.JUDGE_ERROR:
         outcome.fault, outcome.detail = Fault.SERVER_FAILED, _shown(json.dumps(run))
     return outcome
+
+
+def _verdict(
+    answered: Mapping[str, object], run: Mapping[str, Any], ran: _Step, test: Mapping[str, Any], rules: JudgingRules
+) -> Verdict:
+    """Return the verdict that follows from an answer without a fault."""
+    if run["status"] != "Success" or ran.return_code != 0:
+        bare = {"accepted": False, "tests": [{"passed": False, "exec_info": run}]}
+        failure = Verdict(verdicts.of(bare) or Verdict.JUDGE_ERROR)
+        if failure != Verdict.WRONG_ANSWER:
+            return failure
+    return Verdict.ACCEPTED if _is_right(answered, test, ran.stdout, rules) else Verdict.WRONG_ANSWER
 
 
 def _is_right(answered: Mapping[str, object], test: Mapping[str, Any], output: str, rules: JudgingRules) -> bool:
@@ -396,6 +410,19 @@ class _Step(NamedTuple):
     def complaint(self) -> str:
         return self.stderr.strip()[:_SHOWN]
 
+    @property
+    def lacks_runtime(self) -> bool:
+        return self.return_code == 127 and "command not found" in self.stderr
+
+    @property
+    def has_no_python(self) -> bool:
+        return self.stderr.startswith(_NO_PYTHON) and not self.stdout
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether it failed for want of something that the source didn't cause."""
+        return bool(self.return_code and _STARVED.search(self.stderr))
+
 
 def _steps(run: Mapping[str, Any]) -> tuple[_Step, _Step]:
     """Return what the compiler did and what the program did.
@@ -416,10 +443,14 @@ def _step(run: Mapping[str, Any], name: str) -> _Step:
         return _Step()
     if not isinstance(step, Mapping) or step.get("status") not in _STEP_STATUSES:
         raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
-    are_typed = all(type(step.get(key)) in kinds for key, kinds in _STEP_TYPES.items())  # True is no return code
-    if not are_typed or (step["status"] == "Finished" and step.get("stdout") is None):
+    if not _is_whole(step):
         raise InvalidAnswer(f"its {name} is not whole: {_shown(json.dumps(step))}")
     return _Step(step["status"], step.get("return_code"), step.get("stdout") or "", step.get("stderr") or "")
+
+
+def _is_whole(step: Mapping[str, object]) -> bool:
+    are_typed = all(type(step.get(key)) in kinds for key, kinds in _STEP_TYPES.items())  # True is no return code
+    return are_typed and (step["status"] != "Finished" or step.get("stdout") is not None)
 
 
 def _fault(run: Mapping[str, object], compiled: _Step, ran: _Step) -> tuple[Fault, str] | None:
@@ -429,11 +460,11 @@ def _fault(run: Mapping[str, object], compiled: _Step, ran: _Step) -> tuple[Faul
     if compiled.is_late:
         return Fault.COMPILE_TIME, ""
     for step in (compiled, ran):
-        if step.return_code == 127 and "command not found" in step.stderr:
+        if step.lacks_runtime:
             return Fault.NO_RUNTIME, step.complaint
-    if ran.stderr.startswith(_NO_PYTHON) and not ran.stdout:
+    if ran.has_no_python:
         return Fault.SERVER_FAILED, ran.complaint
-    if compiled.return_code and _STARVED.search(compiled.stderr):
+    if compiled.is_starved:
         return Fault.SERVER_FAILED, compiled.complaint
     if compiled.return_code in ENDED_FROM_OUTSIDE:
         return Fault.SERVER_FAILED, f"a signal ended the compiler (return code {compiled.return_code})"
@@ -445,9 +476,7 @@ def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep:
     short = Shortener(keep)
     info: dict[str, object] = {"status": run.get("status")}
     for step in ("compile_result", "run_result"):
-        result = run.get(step)
-        streams = [key for key in ("stdout", "stderr") if result and result.get(key) is not None]
-        info[step] = result and {**result, **{key: short.text(key, as_bytes(result[key])) for key in streams}}
+        info[step] = _shortened(run.get(step), short)
     if run.get("message"):
         info["message"] = short.text("message", as_bytes(str(run["message"])))
     about: dict[str, object] = {
@@ -458,6 +487,14 @@ def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep:
         about["name"] = test["name"]
     record = {"passed": passed, "exec_info": info, "test_info": about}
     return short.completed(record)
+
+
+def _shortened(step: Mapping[str, Any] | None, short: Shortener) -> Mapping[str, object] | None:
+    """Return what a compiler or a program did, with long streams truncated."""
+    if not step:
+        return step
+    streams = [key for key in ("stdout", "stderr") if step.get(key) is not None]
+    return {**step, **{key: short.text(key, as_bytes(step[key])) for key in streams}}
 
 
 def _parsed(body: bytes) -> object:
