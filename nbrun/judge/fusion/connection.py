@@ -21,8 +21,8 @@ import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from nbrun.errors import InputError, JudgeError
 
@@ -108,28 +108,31 @@ def _address(url: object) -> Address:
     text = url.strip()
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
-        port, host = parts.port, parts.hostname or ""
+        port = parts.port
     except ValueError as e:
         raise _not_a_url(url, str(e)) from None
-    has_more = parts.username is not None or parts.query or parts.fragment
-    problems = {
-        f"the scheme {parts.scheme}:// is not supported": parts.scheme not in _PORTS,
-        "it names no host": not host,
-        "it holds a space": len(text.split()) > 1,
-        "it holds letters beyond ASCII; write the host as xn--…, the path with %xx": not text.isascii(),
-        "it holds more than a host, a port and a path; give names and passwords in headers=": has_more,
-    }
-    for why, applies in problems.items():
+    for why, applies in _faults(text, parts).items():
         if applies:
             raise _not_a_url(url, why)
-    path = parts.path.rstrip("/")
+    host, path, usual = parts.hostname or "", parts.path.rstrip("/"), _PORTS[parts.scheme]
     for own in _SERVICE_PATHS:
         path = path.removesuffix(own)
-    usual = _PORTS[parts.scheme]
     shown = f"[{host}]" if ":" in host else host
     if port not in (None, usual):
         shown += f":{port}"
     return Address(f"{parts.scheme}://{shown}{path}", host, port or usual, path, parts.scheme == "https")
+
+
+def _faults(text: str, parts: SplitResult) -> dict[str, object]:
+    """Return what may be wrong with the URL of an endpoint, and whether it is."""
+    has_more = parts.username is not None or parts.query or parts.fragment
+    return {
+        f"the scheme {parts.scheme}:// is not supported": parts.scheme not in _PORTS,
+        "it names no host": not parts.hostname,
+        "it holds a space": len(text.split()) > 1,
+        "it holds letters beyond ASCII; write the host as xn--…, the path with %xx": not text.isascii(),
+        "it holds more than a host, a port and a path; give names and passwords in headers=": has_more,
+    }
 
 
 def _not_a_url(url: str, why: str) -> InputError:
@@ -290,10 +293,7 @@ class Connection:
         size = 0
         while response.length is None or response.length > 0:
             if pieces:  # most bodies arrive in one piece, for which the time-out is already set
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise TimeoutError
-                self._set_timeout(sock, left_s)
+                self._set_timeout(sock, _left_s(deadline))
             piece = response.read1(_CHUNK)  # doesn't wait for a full chunk, which may never come
             if not piece:
                 break
@@ -307,33 +307,46 @@ class Connection:
 
     def _connect(self, call: Call) -> socket.socket:
         a = self._address
-        error: OSError | None = None
+        error = OSError("it has no address")
         try:
             places = socket.getaddrinfo(a.host, a.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as e:
             raise Unreachable(f"the host {a.host!r} is not known ({e})") from e
         for family, kind, protocol, _, where in places:
             call.check()
-            sock: socket.socket | None = None
             try:
-                sock = socket.socket(family, kind, protocol)
-                call.hold(sock)
-                sock.settimeout(self._connect_timeout_s)
-                sock.connect(where)
-                _tune(sock)
-                sock.settimeout(None)
-                self._timeout_s = -1.0
-                return _tls().wrap_socket(sock, server_hostname=a.host) if a.is_secure else sock
+                return self._open(call, where, family, kind, protocol)
             except OSError as e:
-                if sock is not None:
-                    sock.close()
                 if e.errno in (errno.EMFILE, errno.ENFILE):
                     raise TooManyOpenFiles(f"{e.strerror} ({len(os.listdir('/dev/fd'))} are open)") from e
                 error = e
-            finally:
-                call.hold(None)
         call.check()
-        raise Unreachable(_in_words(error or OSError("it has no address"), self._connect_timeout_s)) from error
+        raise Unreachable(_in_words(error, self._connect_timeout_s)) from error
+
+    def _open(self, call: Call, where: Any, *kind: int) -> socket.socket:
+        """Return a socket of this kind that is connected to one address of the host; raise OSError if that fails."""
+        sock = socket.socket(*kind)
+        try:
+            call.hold(sock)
+            sock.settimeout(self._connect_timeout_s)
+            sock.connect(where)
+            _tune(sock)
+            sock.settimeout(None)
+            self._timeout_s = -1.0
+            return _tls().wrap_socket(sock, server_hostname=self._address.host) if self._address.is_secure else sock
+        except OSError:
+            sock.close()
+            raise
+        finally:
+            call.hold(None)
+
+
+def _left_s(deadline: float) -> float:
+    """Return the seconds until a time of the monotonic clock; raise TimeoutError if there are none."""
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
 
 
 def _in_words(e: Exception, timeout_s: float) -> str:
