@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -28,6 +29,7 @@ from nbrun.judge.fusion.protocol import (
     Fault,
     JudgingRules,
     Program,
+    Request,
     RunOptions,
     TestOutcome,
     check_sendable,
@@ -161,10 +163,9 @@ class SandboxFusion:
         }
         self._factors = dict(time_factor or {})
         numbers = {**self._numbers, **{f"time_factor[{name!r}]": n for name, n in self._factors.items()}}
-        _check(lambda n: n is None or 0 < n < math.inf, "a number above 0, or None", numbers)
+        _check(_is_limit, "a number above 0, or None", numbers)
         _check(lambda n: n >= 1, "1 or more", {"max_in_flight": max_in_flight})
-        kept = {"keep_output_bytes": keep_output_bytes}
-        _check(lambda n: n is None or n >= 0, "a number of bytes, or None to keep all", kept)
+        _check(_is_size, "a number of bytes, or None to keep all", {"keep_output_bytes": keep_output_bytes})
         for choices, chosen in ((APIS, {"api": api}), (COMPARISONS, {"comparison": comparison})):
             _check(choices.__contains__, f"one of {', '.join(map(repr, choices))}", chosen)
         if comparison == "server" and (api == "run_code" or checker is not None):
@@ -235,29 +236,37 @@ class SandboxFusion:
         problem = self._problems.of(task.sample, task.sample_id)
         program = read_program(task.item, self._languages)
         before, hint = self._continuation(task)
-        call = Call()
-        with self._lock:
-            self._calls[id(task)] = call
-        if task.cancelled():
-            call.cancel()
-        try:
-            options, policy = self._options(problem, program), self._policy(problem)
-            key, tests = _key(task), problem["tests"]
-            solution = Solution(task.sample_id, program, tests, options, policy, self._client, call, key, before, hint)
-            result = solution.judge()
+        options, policy, key = self._options(problem, program), self._policy(problem), _key(task)
+        with self._call(task) as call:
+            try:
+                solution = Solution(
+                    task.sample_id, program, problem["tests"], options, policy, self._client, call, key, before, hint
+                )
+                result = solution.judge()
+            except NoOtherEndpoint:  # the rules need another endpoint and there is none: the last result is final
+                assert before is not None
+                return dict(before)
+            except JudgeError as e:
+                faults = int(hint.get("faults", 0))
+                is_final = not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _MAX_FAULTS
+                if not hint or call.is_cancelled or is_final:
+                    raise
+                # The engine counts all attempts of a task together, but attempts at a time limit are not failures.
+                return Retry(str(e), 2.0**faults, {**hint, "faults": faults + 1}, before)
             with self._lock:
                 self._continued.pop(key, None)
             return result
-        except NoOtherEndpoint:  # the rules need another endpoint and there is none: the last result is final
-            assert before is not None
-            return dict(before)
-        except JudgeError as e:
-            faults = int(hint.get("faults", 0))
-            is_final = not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _MAX_FAULTS
-            if not hint or call.is_cancelled or is_final:
-                raise
-            # The engine counts all attempts of a task together, but attempts at a time limit are not failures.
-            return Retry(str(e), 2.0**faults, {**hint, "faults": faults + 1}, before)
+
+    @contextmanager
+    def _call(self, task: Task) -> Iterator[Call]:
+        """Yield the call of a task, which `cancel` and `close` can cancel until the block is left."""
+        call = Call()
+        with self._lock:
+            self._calls[id(task)] = call
+        try:
+            if task.cancelled():
+                call.cancel()
+            yield call
         finally:
             with self._lock:
                 del self._calls[id(task)]
@@ -348,6 +357,14 @@ def _check(is_valid: Callable[[Any], bool], what: str, values: Mapping[str, obje
     for name, value in values.items():
         if not is_valid(value):
             raise InputError(f"SandboxFusion: {name}={value!r}; give {what}.")
+
+
+def _is_limit(number: float | None) -> bool:
+    return number is None or 0 < number < math.inf
+
+
+def _is_size(number: int | None) -> bool:
+    return number is None or number >= 0
 
 
 def _key(task: Task) -> tuple[str, str, int]:
@@ -453,12 +470,7 @@ class Solution:
         """Send one request, for all of these tests or only the first one, and record the outcomes."""
         if self.policy.api == "run_code" or self._is_slowed():
             numbers = numbers[:1]
-        tests = [self.tests[n] for n in numbers]
-        if self.policy.api == "run_code":
-            request = run_code(self.program, tests[0], options, self.policy.rules)
-        else:
-            sent_options = options._replace(all_tests=options.all_tests or self._server_differs)
-            request = submit(self.program, tests, sent_options, self.policy.rules, self.name)
+        request = self._request(numbers, options)
         reply = self.client.send(request, self.call, self.task, alone=alone, avoid=avoid)
         self.load, self.endpoint = max(self.load, reply.load), reply.endpoint + request.path
         for number, outcome in zip(numbers, reply.outcomes, strict=False):
@@ -470,6 +482,13 @@ class Solution:
             if not self.options.all_tests and not outcome.record["passed"]:
                 return
         self._server_differs = len(reply.outcomes) < len(numbers)
+
+    def _request(self, numbers: list[int], options: RunOptions) -> Request:
+        tests = [self.tests[n] for n in numbers]
+        if self.policy.api == "run_code":
+            return run_code(self.program, tests[0], options, self.policy.rules)
+        options = options._replace(all_tests=options.all_tests or self._server_differs)
+        return submit(self.program, tests, options, self.policy.rules, self.name)
 
     def _is_slowed(self) -> bool:
         """Return whether a test was too slow in parallel but fast enough alone; then the remaining tests run alone."""
@@ -493,25 +512,30 @@ class Solution:
 
     def _next(self, failed: int) -> Next | None:
         """Return how the first failed test must be run again; None if its verdict is final. Record the attempt."""
-        outcome, reply, _ = self.tried[failed]
-        alone = partial(Next, time_limit_s=self.options.time_limit_s, alone=True)
-        if outcome.verdict == Verdict.RUNTIME_ERROR:
-            code = inner(outcome.record, "exec_info", "run_result", "return_code")
-            if code in _KILLED and reply.load > 1:
-                self._add_attempt(failed)
-                return alone("something killed it beside other programs: tried alone")
-            if code in ENDED_FROM_OUTSIDE:
-                if self.hint.get("test") != failed:  # else it is recorded already
-                    self._add_attempt(failed)
-                ended_so = [(a.test, a.verdict) for a in self.attempts].count((failed, Verdict.RUNTIME_ERROR))
-                if ended_so < _SIGNALLED_ATTEMPTS:
-                    return alone("a signal ended it, perhaps the server's: tried alone")
-        if outcome.verdict != _LATE:
+        verdict = self.tried[failed].outcome.verdict
+        if verdict == Verdict.RUNTIME_ERROR:
+            return self._next_of_ended(failed)
+        if verdict != _LATE:
             return None
         self._add_attempt(failed)
         return next_attempt(
             _at(self.attempts, failed), self.policy.max_time_limit_s, self.client.pool.able(self.program.language)
         )
+
+    def _next_of_ended(self, failed: int) -> Next | None:
+        """Return how a test that a signal ended must be run again, if something else may have sent the signal."""
+        outcome, reply, _ = self.tried[failed]
+        code = inner(outcome.record, "exec_info", "run_result", "return_code")
+        alone = partial(Next, time_limit_s=self.options.time_limit_s, alone=True)
+        if code in _KILLED and reply.load > 1:
+            self._add_attempt(failed)
+            return alone("something killed it beside other programs: tried alone")
+        if code not in ENDED_FROM_OUTSIDE:
+            return None
+        if self.hint.get("test") != failed:  # else it is recorded already
+            self._add_attempt(failed)
+        ended_so = [(a.test, a.verdict) for a in self.attempts].count((failed, Verdict.RUNTIME_ERROR))
+        return alone("a signal ended it, perhaps the server's: tried alone") if ended_so < _SIGNALLED_ATTEMPTS else None
 
     def _add_attempt(self, number: int, compile_limit_s: float | None = None) -> None:
         outcome, reply, options = self.tried[number]
@@ -548,15 +572,15 @@ class Solution:
         records = list(takewhile(bool, self.records))
         if pending is not None and not self.options.all_tests:
             records = records[: pending + 1]
-        unfinished = Verdict.ACCEPTED if len(records) == len(self.tests) else Verdict.JUDGE_ERROR
-        verdict = next((verdict_of(record) for record in records if not record["passed"]), str(unfinished))
+        verdict = self._verdict_of(records)
+        raised_s = [record.get("time_limit_s", 0.0) for record in records]
         result: dict[str, object] = {
             "accepted": verdict == Verdict.ACCEPTED,
             "verdict": verdict,
             "tests": records,
             "tests_total": len(self.tests),
             "limits": {
-                "time_limit_s": max([self.options.time_limit_s, *(r.get("time_limit_s", 0.0) for r in records)]),
+                "time_limit_s": max([self.options.time_limit_s, *raised_s]),
                 "compile_limit_s": self.options.compile_limit_s,
                 "memory_limit_mb": self.options.memory_limit_mb,
             },
@@ -564,6 +588,12 @@ class Solution:
             "api_used": self.endpoint,
         }
         return result | ({"attempts": [a.record() for a in self.attempts]} if self.attempts else {})
+
+    def _verdict_of(self, records: Sequence[Mapping[str, object]]) -> str:
+        for record in records:
+            if not record["passed"]:
+                return verdict_of(record)
+        return str(Verdict.ACCEPTED if len(records) == len(self.tests) else Verdict.JUDGE_ERROR)
 
 
 def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[str, object]:
@@ -597,14 +627,21 @@ def history(result: Mapping[str, object]) -> list[Attempt]:
         >>> history({"verdict": "TimeLimitExceeded", "tests": []})
         []
     """
-    records, recorded = result.get("tests"), result.get("attempts")
-    verdicts_of_tests = [verdict_of(record) for record in records] if isinstance(records, list) else []
-    deciding = next((n for n, verdict in enumerate(verdicts_of_tests) if verdict != Verdict.ACCEPTED), None)
-    if deciding is None or verdicts_of_tests[deciding] != _LATE:
+    deciding = _deciding(result.get("tests"))
+    if deciding is None:
         return []
+    recorded = result.get("attempts")
     if isinstance(recorded, list) and recorded:
         return _at([Attempt.read(a) for a in recorded if isinstance(a, Mapping)], deciding)
     return _derived(result, deciding)
+
+
+def _deciding(records: object) -> int | None:
+    """Return the number of the first test that failed, if its time limit was exceeded."""
+    for number, record in enumerate(records if isinstance(records, list) else ()):
+        if (verdict := verdict_of(record)) != Verdict.ACCEPTED:
+            return number if verdict == _LATE else None
+    return None
 
 
 def _at(attempts: Iterable[Attempt], test: int) -> list[Attempt]:
@@ -619,11 +656,15 @@ def _derived(result: Mapping[str, Any], test: int) -> list[Attempt]:
     if not isinstance(limit, int | float) or record.get("cut") or not isinstance(expected, str):
         return []
     run = inner(record, "exec_info", "run_result") or {}
-    worked = bool(run.get("stderr")) or (float(run.get("execution_time") or 0) > limit / 2 and "wall_time" in run)
-    written, share = look_at(expected, run.get("stdout") or "", worked=worked)
+    written, share = look_at(expected, run.get("stdout") or "", worked=_worked(run, limit))
     load = record.get("load", result.get("load", 1))
     endpoint = str(result.get("api_used") or "").removesuffix("/submit").removesuffix("/run_code")
     return [Attempt(str(_LATE), float(limit), int(load), endpoint, test, str(written), share)]
+
+
+def _worked(run: Mapping[str, Any], limit_s: float) -> bool:
+    """Return whether a run without output shows a sign of work. LocalSandbox reports CPU time beside the wall time."""
+    return bool(run.get("stderr")) or (float(run.get("execution_time") or 0) > limit_s / 2 and "wall_time" in run)
 
 
 def _describes(record: object, test: Mapping[str, Any]) -> bool:
@@ -631,7 +672,11 @@ def _describes(record: object, test: Mapping[str, Any]) -> bool:
     cut = inner(record, "cut") or {}
     for key, stream in (("input", "stdin"), ("output", "stdout")):
         text, whole = inner(record, "test_info", key, stream), test[key]
-        # It may have been truncated inside a character.
-        if text != whole and not (key in cut and isinstance(text, str) and whole.startswith(text.rstrip("\ufffd"))):
+        if text != whole and not (key in cut and _begins(whole, text)):
             return False
     return True
+
+
+def _begins(whole: str, text: object) -> bool:
+    """Return whether a text was truncated to `text`, perhaps inside a character."""
+    return isinstance(text, str) and whole.startswith(text.rstrip("\ufffd"))

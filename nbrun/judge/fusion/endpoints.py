@@ -23,7 +23,7 @@ import json
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, NoReturn, TypedDict
+from typing import NamedTuple, TypedDict
 
 from nbrun.errors import JudgeError, JudgeUnavailableError
 from nbrun.judge.checkers import DEFAULT
@@ -93,6 +93,10 @@ class Endpoint:
         self.last_error = ""
         self.missing_runtimes: dict[str, float] = {}  # language -> the time until which it gets no request in it
 
+    def can_run(self, language: str, now: float) -> bool:
+        """Return whether it isn't known to lack a language's runtime."""
+        return self.missing_runtimes.get(language, 0.0) < now
+
     def health(self) -> Health:
         """Return its row of `SandboxFusion.health()`."""
         mean_s = self.mean_s and round(self.mean_s, 4)
@@ -156,7 +160,7 @@ class Waiter:
 
     def may_use(self, endpoint: Endpoint, now: float) -> bool:
         """Return whether an endpoint can serve this worker, now or later."""
-        return endpoint.name not in self.avoid and endpoint.missing_runtimes.get(self.language, 0.0) < now
+        return endpoint.name not in self.avoid and endpoint.can_run(self.language, now)
 
     def may_enter(self, endpoint: Endpoint, now: float) -> bool:
         """Return whether this worker may use the free place of a closed endpoint."""
@@ -271,7 +275,7 @@ class Pool:
         """
         with self._lock:
             now = time.monotonic()
-            found = [e for e in self.endpoints.values() if e.missing_runtimes.get(language, 0.0) < now]
+            found = [e for e in self.endpoints.values() if e.can_run(language, now)]
             return [e.name for e in found if e.state == CLOSED or not healthy]
 
     def health(self) -> list[Health]:
@@ -324,7 +328,7 @@ class Pool:
     def _assign(self, waiter: Waiter) -> float:
         """Give the waiter a lease if a place is free; otherwise return the time until which it should wait."""
         now = time.monotonic()
-        if waiter.lease is not None or self._assign_now(waiter, now):
+        if waiter.lease is not None or self._assign_due(waiter, now) or self._assign_free(waiter, now):
             return now
         usable = [e for e in self.endpoints.values() if waiter.may_use(e, now)]
         busy = [e for e in usable if e.state == CLOSED]
@@ -335,15 +339,18 @@ class Pool:
         self._waiting.setdefault(waiter)
         return min((e.open_until for e in usable if e.state == OPEN), default=now + _CHECK_EVERY_S)
 
-    def _assign_now(self, waiter: Waiter, now: float) -> bool:
-        """Give the waiter an open endpoint whose cooldown is over, or a free place; return whether it got one."""
+    def _assign_due(self, waiter: Waiter, now: float) -> bool:
+        """Give the waiter an open endpoint whose cooldown is over; return whether it got one."""
         due = (e for e in self._open if e.state == OPEN and e.open_until <= now)
-        if any(self._probe(waiter, endpoint, now) for endpoint in due):
-            return True
-        free = next((e for e in self._free.least_busy_first(waiter.alone) if waiter.may_enter(e, now)), None)
-        if free is not None:
-            self._grant(free, waiter, is_probe=False)
-        return free is not None
+        return any(self._probe(waiter, endpoint, now) for endpoint in due)
+
+    def _assign_free(self, waiter: Waiter, now: float) -> bool:
+        """Give the waiter the least busy place that is free; return whether it got one."""
+        for endpoint in self._free.least_busy_first(waiter.alone):
+            if waiter.may_enter(endpoint, now):
+                self._grant(endpoint, waiter, is_probe=False)
+                return True
+        return False
 
     def _assign_unhealthy(self, waiter: Waiter, usable: Sequence[Endpoint], now: float) -> bool:
         """Give the waiter an open endpoint with bad answers, which is better than none; return whether it got one.
@@ -533,14 +540,12 @@ class Client:
                 tried = {*avoid, *(f.endpoint for f in failures)}
                 lease = self.pool.acquire(call, request.weight, request.language, alone=alone, avoid=tried)
             except NoEndpoint:
-                self._raise_no_endpoint(failures, bool(avoid), request.language, task)
+                raise self._error_of(failures, bool(avoid), request.language, task) from None
             try:
                 is_doubtful = any(f.kind in (Unreachable, RequestLost) for f in failures)
                 outcomes = self._try(lease, request, call, is_doubtful)
             except (Unreachable, RequestLost, EndpointFault, MissingRuntime) as e:
-                # A lost request counts against the request only if the endpoint is still alive.
-                is_gone = isinstance(e, RequestLost) and not self._is_alive(lease.endpoint, call)
-                failures.append(_Failure(lease.endpoint.name, str(e), Unreachable if is_gone else type(e)))
+                failures.append(self._failure(e, lease.endpoint, call))
                 if sum(f.kind is not Unreachable for f in failures) >= MAX_FAILURES:
                     raise JudgeError(
                         f"{len(failures)} endpoints failed it: {_summary(failures)}", retriable=False
@@ -549,6 +554,11 @@ class Client:
             with self._lock:
                 self._lost.pop(task, None)
             return Reply(outcomes, lease.endpoint.name, lease.load)
+
+    def _failure(self, e: Exception, endpoint: Endpoint, call: Call) -> _Failure:
+        """Describe a failed request. If it was lost, that counts against it only if the endpoint is still alive."""
+        is_gone = isinstance(e, RequestLost) and not self._is_alive(endpoint, call)
+        return _Failure(endpoint.name, str(e), Unreachable if is_gone else type(e))
 
     def _try(self, lease: Lease, request: Request, call: Call, is_doubtful: bool) -> list[TestOutcome]:
         """Send a request to the endpoint of a lease, and end the lease. If `is_doubtful`, ping the endpoint first."""
@@ -609,27 +619,26 @@ class Client:
         response = connection.send("POST", request.path, request.body, self._headers, timeout_s, call)
         return _interpret(response, request)
 
-    def _raise_no_endpoint(self, failures: Sequence[_Failure], is_picky: bool, language: str, task: object) -> NoReturn:
-        """Raise the error that fits the failures so far; called when no endpoint is left."""
+    def _error_of(self, failures: Sequence[_Failure], is_picky: bool, language: str, task: object) -> Exception:
+        """Return the error that fits the failures so far; called when no endpoint is left."""
         if is_picky and not failures and self.pool.has_healthy():
-            raise NoOtherEndpoint from None
+            return NoOtherEndpoint()
         kinds, summary, count = {f.kind for f in failures}, _summary(failures), len(self.pool.endpoints)
         if not self.pool.able(language, healthy=False):
             why = f"none of the {count} endpoints can run {language}. {summary}".rstrip()
-            raise JudgeError(why, retriable=False) from None
+            return JudgeError(why, retriable=False)
         if kinds & {EndpointFault, MissingRuntime}:
-            raise JudgeError(f"every endpoint that could be asked failed: {summary}") from None
+            return JudgeError(f"every endpoint that could be asked failed: {summary}")
         if RequestLost in kinds and self._count_lost(task) >= MAX_LOST_CALLS:
-            raise JudgeError(
-                f"endpoints that are alive lost the request, in {MAX_LOST_CALLS} rounds: {summary}"
-            ) from None
+            return JudgeError(f"endpoints that are alive lost the request, in {MAX_LOST_CALLS} rounds: {summary}")
+        return self._unavailable(count)
+
+    def _unavailable(self, count: int) -> JudgeUnavailableError:
         errors = _summary([_Failure(name, text, RequestLost) for name, text in self.pool.errors().items()])
         which = (
             "The SandboxFusion endpoint cannot" if count == 1 else f"None of the {count} SandboxFusion endpoints can"
         )
-        raise JudgeUnavailableError(
-            f"{which} be reached ({errors}). The run goes on by itself when one is back."
-        ) from None
+        return JudgeUnavailableError(f"{which} be reached ({errors}). The run goes on by itself when one is back.")
 
     def _count_lost(self, task: object) -> int:
         """Count a lost call of a task, and return how many were lost; after `MAX_LOST_CALLS` the count begins again."""
