@@ -16,6 +16,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # loading `typing` would take a part of the time of each test
+    from collections.abc import Iterator
     from typing import Any
 
 #: What solutions use without importing it, since the judges that they were written for do that for them.
@@ -77,9 +78,7 @@ def free_names(source: bytes, filename: str) -> set[str]:
     """Return the names that a source uses and doesn't define; the tree is walked without loading `ast`."""
     used: set[str] = set()
     defined = set(dir(builtins))
-    waiting: list[Any] = [compile(source, filename, "exec", ONLY_PARSE, True)]
-    while waiting:
-        node = waiting.pop()
+    for node in nodes_of(compile(source, filename, "exec", ONLY_PARSE, True)):
         kind = type(node).__name__
         if kind == "Name":
             (used if type(node.ctx).__name__ == "Load" else defined).add(node.id)
@@ -87,10 +86,18 @@ def free_names(source: bytes, filename: str) -> set[str]:
             defined.add((node.asname or node.name).partition(".")[0])
         elif kind in DEFINING:
             defined.add(getattr(node, DEFINING[kind]))
+    return used - defined
+
+
+def nodes_of(tree: Any) -> Iterator[Any]:
+    """Yield all nodes of a tree."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
         for field in node._fields:
             value = getattr(node, field, None)
             waiting += [part for part in (value if isinstance(value, list) else [value]) if hasattr(part, "_fields")]
-    return used - defined
 
 
 def provide(space: dict[str, Any], names: set[str], only_modules: bool = False) -> None:
@@ -128,15 +135,20 @@ def load(path: str, space: dict[str, Any], wanted: str) -> None:
 
 def function_of(space: dict[str, Any], name: str) -> Any:
     """Return the function of a name: a method of `Solution`, a function, or a method of any other class."""
-    solution = space.get("Solution")
-    if isinstance(solution, type) and callable(getattr(solution, name, None)):
+    solution: Any = space.get("Solution")
+    if has_method(solution, name):
         return getattr(solution(), name)
     if callable(space.get(name)):
         return space[name]
     for value in list(space.values()):
-        if isinstance(value, type) and value.__module__ == space["__name__"] and callable(getattr(value, name, None)):
+        if has_method(value, name) and value.__module__ == space["__name__"]:
             return getattr(value(), name)
     raise NameError(f"the solution defines no function {name!r}")
+
+
+def has_method(value: Any, name: str) -> bool:
+    """Return whether a value is a class with this method."""
+    return isinstance(value, type) and callable(getattr(value, name, None))
 
 
 def plain(value: Any) -> Any:
@@ -176,15 +188,11 @@ def returns_nothing(function: Any) -> bool:
     code = getattr(function, "__code__", None)
     if code is None or code.co_flags & 0x2A0:  # of generators and coroutines
         return False
-    before = None
-    for step in dis.get_instructions(code):
-        done = (step.opname, step.argval)
-        if step.opname == "RETURN_CONST" and step.argval is not None:
-            return False
-        if step.opname == "RETURN_VALUE" and before != ("LOAD_CONST", None):
-            return False
-        before = done
-    return True
+    steps = [(step.opname, step.argval) for step in dis.get_instructions(code)]
+    # Before Python 3.12 and since 3.14, a constant is loaded and then returned.
+    returned = {steps[at - 1] for at, (name, _) in enumerate(steps) if name == "RETURN_VALUE"}
+    constants = {value for name, value in steps if name == "RETURN_CONST"}
+    return returned <= {("LOAD_CONST", None)} and constants <= {None}
 
 
 def call(function: Any, text: bytes) -> bytes:

@@ -652,23 +652,22 @@ def _row_of_gnu(text: str) -> LanguageName | None:
 def _with_standard(row: str, version: str, rest: str, text: str) -> LanguageName:
     if row in _YEARS:
         # "cpp17", "c++ 20 (gcc 12.2)" and "ms c++ 2017" have a standard; "c++ (gcc 9.2.1)" has only a compiler
-        standard = _DRAFTS.get(version, version).removeprefix("20" if len(version) == 4 else "\0")
+        standard = version.removeprefix("20") if len(version) == 4 else _DRAFTS.get(version, version)
         return LanguageName(row, standard if standard in _YEARS[row] else "")
+    if row == "PYPY":  # a version in parentheses is PyPy's own, not the language's
+        return LanguageName("PYPY2" if re.match(r"(?:pypy|python)[ -]*2", text) else "PYPY3")
     inner = _IN_REST.search(rest)
     in_rest = inner[1] if inner else ""
-    if row in ("PYTHON", "PYPY"):
-        return _python(row, version, in_rest, text)
+    if row == "PYTHON":
+        return _python(version, in_rest)
     given = version or in_rest
     if row == "JAVA":
         given = given.removeprefix("1.").split(".")[0]  # 1.8.0 and 11.0.6 are Java 8 and Java 11
     return LanguageName(row, given)
 
 
-def _python(row: str, version: str, in_rest: str, text: str) -> LanguageName:
-    """Return the row of Python or PyPy, where a name has one version behind the word and perhaps another after that."""
-    if row == "PYPY":  # a version in parentheses is PyPy's own, not the language's
-        return LanguageName("PYPY2" if re.match(r"(?:pypy|python)[ -]*2", text) else "PYPY3")
-    given = version
+def _python(given: str, in_rest: str) -> LanguageName:
+    """Return the row of Python, where a name has one version behind the word and perhaps another after that."""
     if given in ("", "2", "3") and in_rest.startswith(given) and in_rest[:1] in ("2", "3"):
         given = in_rest  # "python (3.8.2)", "python3 (3.4.3)"
     if re.fullmatch(r"[23]\d+", given):  # "python38", "py311"
@@ -710,11 +709,8 @@ def _which(name: str) -> str | None:
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     while path := shutil.which(name, path=os.pathsep.join(folders)):
         folder = os.path.dirname(path)
-        if os.path.basename(folder) == "shims":
-            versions = os.path.join(os.path.dirname(folder), "versions")
-        elif name != "rustup" and os.path.basename(os.path.realpath(path)) == "rustup":
-            versions = os.path.join(os.environ.get("RUSTUP_HOME") or os.path.expanduser("~/.rustup"), "toolchains")
-        else:
+        versions = _versions_of(name, path)
+        if not versions:
             return path
         if behind := [file for file in glob(f"{versions}/*/bin/{name}") if os.access(file, os.X_OK)]:
             return max(behind)
@@ -722,3 +718,13 @@ def _which(name: str) -> str | None:
             return None
         folders = [other for other in folders if os.path.realpath(other or ".") != os.path.realpath(folder)]
     return None
+
+
+def _versions_of(name: str, path: str) -> str:
+    """Return the folder in which a version manager keeps what its wrapper at `path` starts; empty if it is none."""
+    folder = os.path.dirname(path)
+    if os.path.basename(folder) == "shims":
+        return os.path.join(os.path.dirname(folder), "versions")
+    if name != "rustup" and os.path.basename(os.path.realpath(path)) == "rustup":
+        return os.path.join(os.environ.get("RUSTUP_HOME") or os.path.expanduser("~/.rustup"), "toolchains")
+    return ""

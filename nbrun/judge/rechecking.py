@@ -144,17 +144,22 @@ def _verdict(result: Any, before: str | None, checker: Checker, runner: ProgramR
     have_passed = [bool(test.get("passed")) for test in tests]
     if before == Verdict.ACCEPTED and not all(have_passed):
         raise _Undecided("a grader of its package accepted it, whichever tests failed")
+    is_ours = "tests_total" in known
     for number, test in enumerate(tests):
         if not _ended_well(test):
             return verdicts.of({"accepted": False, "tests": [test]}) or Verdict.JUDGE_ERROR
-        if not _accepts(test, number, checker, runner, is_ours="tests_total" in known):
+        if not _accepts(test, number, checker, runner, is_ours):
             return Verdict.WRONG_ANSWER
-    total = known.get("tests_total")
-    if total is None:  # a run that stopped has failed at its last test only
-        total = len(tests) + (not have_passed[-1] and all(have_passed[:-1]))
-    if len(tests) != total:
+    if len(tests) != _total(known, have_passed):
         raise _Undecided(f"test {len(tests) - 1}: the tests after it never ran")
     return Verdict.ACCEPTED
+
+
+def _total(known: Mapping[str, object], have_passed: list[bool]) -> object:
+    """Return how many tests the problem has; where the result doesn't say it, one more if the run has stopped."""
+    total = known.get("tests_total")
+    has_stopped = not have_passed[-1] and all(have_passed[:-1])  # it has failed at its last test only
+    return len(have_passed) + has_stopped if total is None else total
 
 
 def _ended_well(test: Mapping[str, object]) -> bool:
@@ -166,22 +171,32 @@ def _accepts(
     test: Mapping[str, Any], number: int, checker: Checker, runner: ProgramRunner | None, is_ours: bool
 ) -> bool:
     """Return whether a checker accepts the saved output of a test; raise _Undecided if a stream isn't complete."""
-    info = verdicts.mapping(test.get("test_info"))
-    texts = verdicts.texts_of(test)
-    streams = {"stdout": texts.stdout, "input": texts.stdin, "output": texts.expected}
-    cut = test.get("cut") or {}
-    data: dict[str, bytes] = {}
-    for name, text in streams.items():
-        if text is None:
-            raise _Undecided(f"test {number}: {_STREAMS[name]} was not saved")
-        data[name] = text.encode("utf-8", "surrogatepass")
-        if name in cut or (not is_ours and len(data[name]) >= _SERVER_OUTPUT_BYTES):
-            raise _Undecided(f"test {number}: {_STREAMS[name]} was cut")
-        if "\ufffd" in text:
-            raise _Undecided(f"test {number}: {_STREAMS[name]} was no text")
-    given = CheckerInput(data["input"], data["output"], data["stdout"], info.get("flags") or ())  # type: ignore[arg-type]
+    streams, info = _saved_streams(test, number, is_ours), verdicts.mapping(test.get("test_info"))
+    flags: Any = info.get("flags") or ()
     others: Any = info.get("alternatives") or ()
+    given = CheckerInput(streams["input"], streams["output"], streams["stdout"], flags)
     return checker_result(checker, given, runner, others).accepted
+
+
+def _saved_streams(test: Mapping[str, Any], number: int, is_ours: bool) -> dict[str, bytes]:
+    """Return the streams of a test; raise _Undecided if one isn't complete."""
+    texts, cut = verdicts.texts_of(test), test.get("cut") or {}
+    data: dict[str, bytes] = {}
+    for name, text in {"stdout": texts.stdout, "input": texts.stdin, "output": texts.expected}.items():
+        data[name] = (text or "").encode("utf-8", "surrogatepass")
+        is_cut = name in cut or (not is_ours and len(data[name]) >= _SERVER_OUTPUT_BYTES)
+        if flaw := _flaw(text, is_cut):
+            raise _Undecided(f"test {number}: {_STREAMS[name]} {flaw}")
+    return data
+
+
+def _flaw(text: str | None, is_cut: bool) -> str:
+    """Return why a saved stream isn't complete; empty if it is."""
+    if text is None:
+        return "was not saved"
+    if is_cut:
+        return "was cut"
+    return "was no text" if "\ufffd" in text else ""
 
 
 def _counted(counter: Counter[str]) -> str:

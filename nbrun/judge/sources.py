@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,11 +98,15 @@ def read_item(item: object) -> Parts:
             )
     if text.lstrip().startswith("```"):  # a model's complete answer; no program begins like this
         text = unfenced(text).code
-    files, entry = more.get("files") or {}, str(more.get("file") or "")
-    if not isinstance(files, Mapping) or not all(isinstance(content, str) for content in files.values()):
-        raise NotSupportedError("a solution's `files` is a mapping: name -> text.")
+    files, entry = _further_files(more.get("files") or {}), str(more.get("file") or "")
     _check_names([*filter(None, [entry]), *map(str, files)])
     return Parts(language, text, files, entry)
+
+
+def _further_files(files: object) -> Mapping[str, str]:
+    if isinstance(files, Mapping) and all(isinstance(content, str) for content in files.values()):
+        return files
+    raise NotSupportedError("a solution's `files` is a mapping: name -> text.")
 
 
 def _check_names(names: Iterable[str]) -> None:
@@ -118,14 +123,19 @@ def source_of(item: Any, language: Language) -> Source:
         NotSupportedError: see `read_item`.
     """
     _, text, files, entry = read_item(item)
-    encoding = str(item.get("encoding") or "utf-8")
-    if encoding not in _ERRORS:
-        raise NotSupportedError(f"a solution's encoding is {encoding[:40]!r}: give utf-8 or latin-1.")
-    code = text.encode(encoding, _ERRORS[encoding])
+    encoded = _encoder_of(item)
+    code = encoded(text)
     main = language.main(code) if language.main is not None else ""
     if not entry or language.main is not None:
         entry = language.source.replace("{main}", main.rpartition(".")[2])
-    others = {str(name): content.encode(encoding, _ERRORS[encoding]) for name, content in files.items()}
-    own = {**others, entry: code}
+    own = {**{str(name): encoded(content) for name, content in files.items()}, entry: code}
     prelude = NONE if language.prelude is None else language.prelude(own)
     return Source({**own, **prelude.files}, entry, main, prelude.names, prelude.env)
+
+
+def _encoder_of(item: Mapping[str, object]) -> Callable[[str], bytes]:
+    """Return what encodes the texts of an item."""
+    encoding = str(item.get("encoding") or "utf-8")
+    if encoding not in _ERRORS:
+        raise NotSupportedError(f"a solution's encoding is {encoding[:40]!r}: give utf-8 or latin-1.")
+    return partial(str.encode, encoding=encoding, errors=_ERRORS[encoding])
