@@ -401,14 +401,19 @@ class _TestJudging:
     def _record(self, verdict: Verdict, run: _Run, output: bytes | None, decision: CheckerResult) -> dict[str, Any]:
         keep, ending = self.options.keep_output_bytes, run.ending
         finished = verdict in _ENDED_BY_ITSELF and (ending.cause is None or verdict == Verdict.RUNTIME_ERROR)
-        note = Shortener(keep).text("checker", decision.note.encode())
-        said = {"checker": note or None, "score": decision.score, "score_multiplier": decision.multiplier}
-        more: dict[str, object] = {name: value for name, value in said.items() if value is not None}
         hidden = f"{PROGRAM if self.context.isolation.is_on else self.program.folder}/"
+        more = _said(decision, keep)
         record = run_record(verdict, ending, self.test, self.streams, output, keep, finished, more, hidden)
         if run.talk is not None:
             record.setdefault("cut", {})["stdout"] = 0  # it was not kept, so no checker can judge it again later
         return record
+
+
+def _said(decision: CheckerResult, keep: int | None) -> dict[str, object]:
+    """Return what a test's record has of its checker's decision."""
+    note = Shortener(keep).text("checker", decision.note.encode())
+    said = {"checker": note or None, "score": decision.score, "score_multiplier": decision.multiplier}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _check_validator(run: _Run, limits: Limits) -> None:

@@ -232,12 +232,11 @@ class LocalSandbox:
 
         `nbrun.start` asks this of what `read_problems` reads, before a problem's first task runs.
         """
-        why, own = no_solutions(problem), problem.get("checker")
-        if why or self._checker is not None or not isinstance(own, str | Mapping):
+        why = no_solutions(problem)
+        if why or self._checker is not None or not _is_program(problem.get("checker")):
             return why
         try:
-            if isinstance(own, str) or "source" in own:
-                checker_of(problem, self._testlib, self._accepted_from)
+            checker_of(problem, self._testlib, self._accepted_from)
         except NotSupportedError as e:
             return str(e)
         return None
@@ -377,6 +376,10 @@ def _is_score(number: float | None) -> bool:
     return number is None or math.isfinite(number)
 
 
+def _is_program(checker: object) -> bool:
+    return isinstance(checker, str) or (isinstance(checker, Mapping) and "source" in checker)
+
+
 def _submission_of(item: object) -> str | None:
     """Return the name that a package gives a submission; None for solutions from elsewhere."""
     return item.get("submission") if isinstance(item, Mapping) else None
@@ -447,16 +450,20 @@ def measured_time_limit(
     rule = problem["time_limit_from"]
     limits = replace(limits, time_limit_s=_LONGEST_S, wall_limit_s=2 * _LONGEST_S + 1)
     options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
-    items, _, _ = read_items(problem.get("solutions"))
-    left_out = rule.get("left_out", ())  # by the package's submissions.yaml
-    counted = (item for item in items if _submission_of(item) not in left_out)
-    timings = [timing for item in counted for timing in _timings(item, problem, options, context)]
+    timings = [timing for item in _counted(problem) for timing in _timings(item, problem, options, context)]
     if not timings:
         return MeasuredLimit(TIME_LIMIT_S, TIME_LIMIT_S, time.monotonic())
     for timing in sorted(timings, key=lambda t: -t.most_s):
         if not MeasuredLimit.of(timings, rule).is_open or not _time_alone(timing, problem, options, context):
             break
     return MeasuredLimit.of(timings, rule)
+
+
+def _counted(problem: Mapping[str, Any]) -> Iterator[object]:
+    """Yield a package's accepted submissions, but for those that its submissions.yaml leaves out."""
+    items, _, _ = read_items(problem.get("solutions"))
+    left_out = problem["time_limit_from"].get("left_out", ())
+    return (item for item in items if _submission_of(item) not in left_out)
 
 
 def rounded_s(time_s: float, resolution_s: float) -> float:
@@ -485,7 +492,7 @@ def _time_alone(timing: _Timing, problem: Mapping[str, Any], options: Options, c
     """Run a test again alone, and return whether its time is known then: the machine was quiet."""
     with _timed(timing.item, problem, options, context) as (judging, factor):
         run = judging.run_alone(timing.test)
-    if run.ending.cause is not None or run.ending.return_code != 0:  # something else ended it this time
+    if not run.ending.has_succeeded:  # something else ended it this time
         return False
     timing.most_s = min(timing.most_s, run.ending.cpu_s / factor)
     is_known = run.is_quiet or not is_busy()

@@ -145,11 +145,9 @@ def _verdict(result: Any, before: str | None, checker: Checker, runner: ProgramR
     if before == Verdict.ACCEPTED and not all(have_passed):
         raise _Undecided("a grader of its package accepted it, whichever tests failed")
     is_ours = "tests_total" in known
-    for number, test in enumerate(tests):
-        if not _ended_well(test):
-            return verdicts.of({"accepted": False, "tests": [test]}) or Verdict.JUDGE_ERROR
-        if not _accepts(test, number, checker, runner, is_ours):
-            return Verdict.WRONG_ANSWER
+    failing = (_failure(test, number, checker, runner, is_ours) for number, test in enumerate(tests))
+    if (failure := next(filter(None, failing), None)) is not None:
+        return failure
     if len(tests) != _total(known, have_passed):
         raise _Undecided(f"test {len(tests) - 1}: the tests after it never ran")
     return Verdict.ACCEPTED
@@ -162,9 +160,14 @@ def _total(known: Mapping[str, object], have_passed: list[bool]) -> object:
     return len(have_passed) + has_stopped if total is None else total
 
 
-def _ended_well(test: Mapping[str, object]) -> bool:
+def _failure(
+    test: Mapping[str, Any], number: int, checker: Checker, runner: ProgramRunner | None, is_ours: bool
+) -> str | None:
+    """Return the verdict of a test that fails by this checker, else None; raise _Undecided if it isn't known."""
     run = verdicts.run_of(test)
-    return bool(test.get("passed")) or (run.get("status") == "Finished" and run.get("return_code") == 0)
+    if not test.get("passed") and (run.get("status"), run.get("return_code")) != ("Finished", 0):
+        return verdicts.of({"accepted": False, "tests": [test]}) or Verdict.JUDGE_ERROR
+    return None if _accepts(test, number, checker, runner, is_ours) else Verdict.WRONG_ANSWER
 
 
 def _accepts(

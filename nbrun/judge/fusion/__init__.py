@@ -247,12 +247,9 @@ class SandboxFusion:
                 assert before is not None
                 return dict(before)
             except JudgeError as e:
-                faults = int(hint.get("faults", 0))
-                is_final = not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _MAX_FAULTS
-                if not hint or call.is_cancelled or is_final:
+                if call.is_cancelled or (later := _later(e, before, hint)) is None:
                     raise
-                # The engine counts all attempts of a task together, but attempts at a time limit are not failures.
-                return Retry(str(e), 2.0**faults, {**hint, "faults": faults + 1}, before)
+                return later
             with self._lock:
                 self._continued.pop(key, None)
             return result
@@ -367,6 +364,18 @@ def _is_size(number: int | None) -> bool:
     return number is None or number >= 0
 
 
+def _later(e: JudgeError, before: Mapping[str, Any] | None, hint: Mapping[str, Any]) -> Retry | None:
+    """Return how a failed attempt at a time limit is tried again; None for others, which are the engine's business.
+
+    The engine counts all attempts of a task together, but attempts at a time limit are not failures.
+    """
+    faults = int(hint.get("faults", 0))
+    is_final = not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _MAX_FAULTS
+    if not hint or is_final:
+        return None
+    return Retry(str(e), 2.0**faults, {**hint, "faults": faults + 1}, before)
+
+
 def _key(task: Task) -> tuple[str, str, int]:
     return task.sample_id, task.group, task.index
 
@@ -474,14 +483,18 @@ class Solution:
         reply = self.client.send(request, self.call, self.task, alone=alone, avoid=avoid)
         self.load, self.endpoint = max(self.load, reply.load), reply.endpoint + request.path
         for number, outcome in zip(numbers, reply.outcomes, strict=False):
-            self.tried[number] = _Tried(outcome, reply, options)
-            outcome.record["load"] = reply.load
-            if options.time_limit_s != self.options.time_limit_s:
-                outcome.record["time_limit_s"] = options.time_limit_s
-            self.records[number] = outcome.record
+            self._record(number, _Tried(outcome, reply, options))
             if not self.options.all_tests and not outcome.record["passed"]:
                 return
         self._server_differs = len(reply.outcomes) < len(numbers)
+
+    def _record(self, number: int, tried: _Tried) -> None:
+        """Record how a test was run."""
+        record, time_limit_s = tried.outcome.record, tried.options.time_limit_s
+        record["load"] = tried.reply.load
+        if time_limit_s != self.options.time_limit_s:
+            record["time_limit_s"] = time_limit_s
+        self.tried[number], self.records[number] = tried, record
 
     def _request(self, numbers: list[int], options: RunOptions) -> Request:
         tests = [self.tests[n] for n in numbers]
@@ -500,10 +513,7 @@ class Solution:
     def _finish(self) -> dict[str, object] | Retry:
         for number, (outcome, _, _) in sorted(self.tried.items()):
             if outcome.fault is Fault.LONG_OUTPUT:
-                raise NotSupportedError(
-                    f"test {number} wrote {outcome.detail}: a SandboxFusion server cuts or stalls what is longer than "
-                    "128 KiB, and a longer limit doesn't help. Judge this problem with LocalSandbox."
-                )
+                raise _too_long(number, outcome)
             if outcome.fault is Fault.COMPILE_TIME:
                 return self._compile_again(number)
         failed = self._first_failed()
@@ -594,6 +604,13 @@ class Solution:
             if not record["passed"]:
                 return verdict_of(record)
         return str(Verdict.ACCEPTED if len(records) == len(self.tests) else Verdict.JUDGE_ERROR)
+
+
+def _too_long(number: int, outcome: TestOutcome) -> NotSupportedError:
+    return NotSupportedError(
+        f"test {number} wrote {outcome.detail}: a SandboxFusion server cuts or stalls what is longer than 128 KiB, and "
+        "a longer limit doesn't help. Judge this problem with LocalSandbox."
+    )
 
 
 def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[str, object]:

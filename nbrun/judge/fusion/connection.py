@@ -114,6 +114,10 @@ def _address(url: object) -> Address:
     for why, applies in _faults(text, parts).items():
         if applies:
             raise _not_a_url(url, why)
+    return _address_of(parts, port)
+
+
+def _address_of(parts: SplitResult, port: int | None) -> Address:
     host, path, usual = parts.hostname or "", parts.path.rstrip("/"), _PORTS[parts.scheme]
     for own in _SERVICE_PATHS:
         path = path.removesuffix(own)

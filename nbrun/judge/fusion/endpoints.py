@@ -267,16 +267,17 @@ class Pool:
 
     # ---- called by any thread
 
-    def able(self, language: str, healthy: bool = True) -> list[str]:
-        """Return the names of the endpoints that aren't known to lack a language's runtime.
-
-        Args:
-            healthy: return only endpoints that are in use.
-        """
+    def able(self, language: str) -> list[str]:
+        """Return the names of the endpoints in use that aren't known to lack a language's runtime."""
         with self._lock:
             now = time.monotonic()
-            found = [e for e in self.endpoints.values() if e.can_run(language, now)]
-            return [e.name for e in found if e.state == CLOSED or not healthy]
+            return [e.name for e in self.endpoints.values() if e.state == CLOSED and e.can_run(language, now)]
+
+    def has_runtime(self, language: str) -> bool:
+        """Return whether any endpoint, in use or not, isn't known to lack a language's runtime."""
+        with self._lock:
+            now = time.monotonic()
+            return any(e.can_run(language, now) for e in self.endpoints.values())
 
     def health(self) -> list[Health]:
         """Return a row for each endpoint."""
@@ -331,11 +332,10 @@ class Pool:
         if waiter.lease is not None or self._assign_due(waiter, now) or self._assign_free(waiter, now):
             return now
         usable = [e for e in self.endpoints.values() if waiter.may_use(e, now)]
-        busy = [e for e in usable if e.state == CLOSED]
-        if not busy and self._assign_unhealthy(waiter, usable, now):
+        if self._assign_unhealthy(waiter, usable, now):
             return now
         if waiter.alone:
-            self._reserve(waiter, busy)
+            self._reserve(waiter, usable)
         self._waiting.setdefault(waiter)
         return min((e.open_until for e in usable if e.state == OPEN), default=now + _CHECK_EVERY_S)
 
@@ -353,20 +353,21 @@ class Pool:
         return False
 
     def _assign_unhealthy(self, waiter: Waiter, usable: Sequence[Endpoint], now: float) -> bool:
-        """Give the waiter an open endpoint with bad answers, which is better than none; return whether it got one.
+        """Give the waiter an open endpoint with bad answers, if there is no better one; return whether it got one.
 
         Raises:
             NoEndpoint: no endpoint can be reached.
         """
-        if HALF_OPEN in (e.state for e in usable):
+        if any(e.state != OPEN for e in usable):
             return False
         reachable = [e for e in usable if not e.is_unreachable]
         if not reachable:
             raise NoEndpoint
         return any(self._probe(waiter, endpoint, now) for endpoint in reachable)
 
-    def _reserve(self, waiter: Waiter, busy: Sequence[Endpoint]) -> None:
+    def _reserve(self, waiter: Waiter, usable: Sequence[Endpoint]) -> None:
         """Reserve the least busy endpoint for a waiter that must be alone: it gets no other request meanwhile."""
+        busy = [e for e in usable if e.state == CLOSED]
         unreserved = [e for e in busy if e.reserved_for is None]
         if unreserved and waiter not in (e.reserved_for for e in busy):
             min(unreserved, key=lambda e: e.in_flight).reserved_for = waiter
@@ -624,7 +625,7 @@ class Client:
         if is_picky and not failures and self.pool.has_healthy():
             return NoOtherEndpoint()
         kinds, summary, count = {f.kind for f in failures}, _summary(failures), len(self.pool.endpoints)
-        if not self.pool.able(language, healthy=False):
+        if not self.pool.has_runtime(language):
             why = f"none of the {count} endpoints can run {language}. {summary}".rstrip()
             return JudgeError(why, retriable=False)
         if kinds & {EndpointFault, MissingRuntime}:
@@ -702,14 +703,7 @@ def _interpret(response: Response, request: Request) -> list[TestOutcome]:
         JudgeError: the server refuses the request.
         EndpointFault: the server failed, or isn't a SandboxFusion server.
     """
-    if response.status in _REQUEST_IS_WRONG:
-        raise JudgeError(
-            f"the server refuses the request ({response.status} to {request.path}): {_detail(response.body)}",
-            retriable=False,
-        )
-    if response.status != 200:
-        hint = "" if response.status in _SERVER_FAILED else "; is a SandboxFusion server there?"
-        raise EndpointFault(f"it answers {request.path} with {response.status} ({_detail(response.body)}){hint}")
+    _check_status(response, request.path)
     try:
         outcomes = request.read(response.body)
     except InvalidAnswer as e:
@@ -718,6 +712,17 @@ def _interpret(response: Response, request: Request) -> list[TestOutcome]:
         if outcome.fault is Fault.SERVER_FAILED:
             raise EndpointFault(f"it failed: {outcome.detail}")
     return outcomes
+
+
+def _check_status(response: Response, path: str) -> None:
+    status = response.status
+    if status == 200:
+        return
+    detail = _detail(response.body)
+    if status in _REQUEST_IS_WRONG:
+        raise JudgeError(f"the server refuses the request ({status} to {path}): {detail}", retriable=False)
+    hint = "" if status in _SERVER_FAILED else "; is a SandboxFusion server there?"
+    raise EndpointFault(f"it answers {path} with {status} ({detail}){hint}")
 
 
 def _summary(failures: Sequence[_Failure]) -> str:

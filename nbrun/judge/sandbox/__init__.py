@@ -95,6 +95,11 @@ class ExitStatus:
     is_unheard: bool = False
     delay_s: float = 0.0
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it ended by itself, with the exit code 0."""
+        return self.cause is None and self.return_code == 0
+
     @classmethod
     def read(cls, report: Mapping[str, Any], program: str) -> ExitStatus:
         """Return what a monitor reports.

@@ -312,7 +312,7 @@ def _conclusion(ending: ExitStatus, limits: Limits, stderr: str) -> Compiled:
     code, how = ending.return_code, ending.cause
     if how in ("cpu", "memory", "files", "processes"):
         return Compiled(-1, ending.cpu_s, f"the compiler exceeded its limit ({how}; {limits}). {stderr}", how)
-    if how is None and code == 0:
+    if ending.has_succeeded:
         return Compiled(0, ending.cpu_s, "")
     is_disturbed = how is not None or any(sign in stderr for sign in _SIGNS_OF_THE_MACHINE)
     if code is not None and code > 0 and not is_disturbed:

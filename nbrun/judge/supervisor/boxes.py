@@ -371,12 +371,9 @@ class BoxBuilder:
 
     def order(self, template: Template, request: Mapping[str, Any], uid: int) -> None:
         """Have a box built for a program like that of `request`."""
-        if self._line is None or self._kind != (template, *_kind_of(request)):
-            self._begin(template, request)
         try:
-            if self._line is not None:
-                self._line.sendall(b"%d\n" % uid)
-                self._ordered = uid
+            self._line_for(template, request).sendall(b"%d\n" % uid)
+            self._ordered = uid
         except OSError:  # its process was killed
             self._close()
 
@@ -408,13 +405,17 @@ class BoxBuilder:
             self._line.close()
         self._line, self._ordered = None, None
 
-    def _begin(self, template: Template, request: Mapping[str, Any]) -> None:
-        self._close()
-        self._kind = (template, *_kind_of(request))
-        self._line, theirs = socket.socketpair()
-        with theirs:
-            if not os.fork():
-                _run_child(theirs.fileno(), lambda: _serve(theirs, template, request))
+    def _line_for(self, template: Template, request: Mapping[str, Any]) -> socket.socket:
+        """Return the connection to the process that builds boxes for such programs; start it where there is none."""
+        kind = (template, *_kind_of(request))
+        if self._line is None or self._kind != kind:
+            self._close()
+            self._kind = kind
+            self._line, theirs = socket.socketpair()
+            with theirs:
+                if not os.fork():
+                    _run_child(theirs.fileno(), lambda: _serve(theirs, template, request))
+        return self._line
 
 
 class End(NamedTuple):
@@ -610,13 +611,7 @@ class _Init:
             os.close(fd)
         os.chdir(self._inside[0])
         began = time.monotonic()
-        pid = self._start(streams)
-        if pid:
-            for fd in streams:
-                os.close(fd)  # the program alone has its streams: it may close them to say that it has said everything
-            if self._uid:
-                os.setresuid(0, 0, 0)
-        status = self._reap(pid) if pid else self._status
+        status = self._run(streams)
         ended = time.monotonic()
         self._kill_all()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -653,23 +648,31 @@ class _Init:
         _, messages, _, _ = self._line.recvmsg(len(_GO), socket.CMSG_LEN(size), socket.MSG_CMSG_CLOEXEC)
         return [fd for _, _, data in messages for (fd,) in _INT.iter_unpack(data)]
 
+    def _run(self, streams: Sequence[int]) -> int:
+        """Run the program to its end; return its status, as a shell would where the program can't be started."""
+        try:
+            pid = self._start(streams)
+        except OSError as e:
+            os.write(streams[2], f"nbrun: {self._request['argv'][0]}: {e.strerror}\n".encode())
+            return (_NOT_FOUND if isinstance(e, FileNotFoundError) else _NOT_RUN) << 8
+        for fd in streams:
+            os.close(fd)  # the program alone has its streams: it may close them to say that it has said everything
+        if self._uid:
+            os.setresuid(0, 0, 0)
+        return self._reap(pid)
+
     def _start(self, streams: Sequence[int]) -> int:
-        """Start the program, which begins as its real user; return 0 where it can't be started.
+        """Start the program, which begins as its real user.
 
         It loses what is left of its rights when it is loaded: the capabilities of a user who is not root, and root's
         effective user id (see `_forgo_rights`).
         """
         argv, env = self._request["argv"], self._request["env"]
-        try:
-            return os.posix_spawn(
-                _found(argv[0], env.get("PATH", "")), argv, env, setsid=True, resetids=True, setsigmask=[],
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
-                setsigdef=_SIGNALS_OF_PROGRAMS,
-            )  # fmt: skip
-        except OSError as e:
-            os.write(streams[2], f"nbrun: {argv[0]}: {e.strerror}\n".encode())
-            self._status = (_NOT_FOUND if isinstance(e, FileNotFoundError) else _NOT_RUN) << 8
-            return 0
+        return os.posix_spawn(
+            _found(argv[0], env.get("PATH", "")), argv, env, setsid=True, resetids=True, setsigmask=[],
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
+            setsigdef=_SIGNALS_OF_PROGRAMS,
+        )  # fmt: skip
 
     def _reap(self, program: int) -> int:
         """Wait for the program's end, and for orphans that end before it; return its status."""

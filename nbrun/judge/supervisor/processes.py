@@ -227,16 +227,20 @@ class Account:
 
     def look(self, living: Mapping[int, Usage], now: float) -> None:
         """Update the sums with the living processes, by their ids, as they are now."""
-        new = [pid for pid, usage in living.items() if pid not in self._seen_s and usage.is_running]
-        if self._looked_at is not None:
-            self._fleeting_s += (now - self._looked_at) * min(len(new), self._cores)
-            self._fleeting += len(new)
-        self._looked_at = now
+        self._count_fleeting(living, now)
         self._twice |= living.keys() & self._seen_s.keys()
         for pid, usage in living.items():
             self._seen_s[pid] = max(usage.own_s, self._seen_s.get(pid, 0.0))
         waited_s = sum(usage.own_s + usage.children_s for usage in living.values())
         self._waited_s = max(self._waited_s, waited_s + self._reaped_s)
+
+    def _count_fleeting(self, living: Mapping[int, Usage], now: float) -> None:
+        """Count the processes that are new and run: there may have been such a one ever since the last look."""
+        new = sum(usage.is_running and pid not in self._seen_s for pid, usage in living.items())
+        if self._looked_at is not None:
+            self._fleeting_s += (now - self._looked_at) * min(new, self._cores)
+            self._fleeting += new
+        self._looked_at = now
 
     @property
     def cpu_s(self) -> float:
