@@ -594,15 +594,16 @@ class Client:
         runs a known program.
         """
         outcomes = self._exchange(connection, request, call)
-        for missing in (o for o in outcomes if o.fault is Fault.NO_RUNTIME):
-            has_run = missing.record["exec_info"].get("run_result") is not None
-            if not (has_run and self._runs(connection, request.language, call)):
-                raise MissingRuntime(f"it can't run {request.language}: {missing.detail}")
-            again = self._exchange(connection, request, call)  # the runtime may have been missing for a moment
-            for outcome in again:
-                outcome.blame_program()
-            return again
-        return outcomes
+        missing = next((outcome for outcome in outcomes if outcome.fault is Fault.NO_RUNTIME), None)
+        if missing is None:
+            return outcomes
+        has_run = missing.record["exec_info"].get("run_result") is not None
+        if not (has_run and self._runs(connection, request.language, call)):
+            raise MissingRuntime(f"it can't run {request.language}: {missing.detail}")
+        again = self._exchange(connection, request, call)  # the runtime may have been missing for a moment
+        for outcome in again:
+            outcome.blame_program()
+        return again
 
     def _runs(self, connection: Connection, language: str, call: Call) -> bool:
         """Return whether an endpoint can run a known program of a language; False if `_TRIALS` has none."""
@@ -740,15 +741,20 @@ def _summary(failures: Sequence[_Failure]) -> str:
 
 def _detail(body: bytes) -> str:
     """Return why a server refused a request, in one line."""
-    text = body[: 8 * _SHOWN].decode("utf-8", "replace")
-    try:
-        detail = json.loads(body)["detail"]
-        text = str(detail)
-        # FastAPI lists one problem for each field; others send a text, which has no fields.
-        text = "; ".join(f"{'.'.join(map(str, d.get('loc', ())))}: {d.get('msg', d)}" for d in [*detail])
-    except (ValueError, LookupError, TypeError, AttributeError):
-        pass
+    text = _problems(body)
     if text.lstrip()[:1] == "<":
         return "a web page"
     text = " ".join(text.split()).rstrip(".: ")
     return text[:_SHOWN] + ("…" if len(text) > _SHOWN else "") or "nothing more"
+
+
+def _problems(body: bytes) -> str:
+    """Return what the body of an error says; FastAPI lists one problem for each field."""
+    try:
+        detail = json.loads(body)["detail"]
+    except (ValueError, LookupError, TypeError):
+        return body[: 8 * _SHOWN].decode("utf-8", "replace")
+    try:
+        return "; ".join(f"{'.'.join(map(str, d.get('loc', ())))}: {d.get('msg', d)}" for d in [*detail])
+    except (TypeError, AttributeError):  # others send a text, which has no fields
+        return str(detail)
