@@ -17,7 +17,7 @@ A compiler that ran out of time says nothing about the source: it is tried with 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -75,6 +75,11 @@ class Attempt:
         """Return the attempt that an entry stores; unknown keys are ignored."""
         return cls(**{name: record[name] for name in cls.__dataclass_fields__ if name in record})
 
+    @property
+    def is_final(self) -> bool:
+        """Whether no time or load could have changed the verdict (T1)."""
+        return self.verdict != Verdict.TIME_LIMIT_EXCEEDED or self.written in (Written.WRONG, None)
+
 
 @dataclass(frozen=True)
 class Next:
@@ -109,18 +114,33 @@ def next_attempt(
     """
     last = attempts[-1]
     limit = last.time_limit_s
-    if last.verdict != Verdict.TIME_LIMIT_EXCEEDED or limit is None or last.written in (Written.WRONG, None):
-        return None  # T1, T6
+    if limit is None or last.is_final:  # T6, T1
+        return None
     tried = [a for a in attempts if a.time_limit_s == limit]
-    if last.written == Written.NOTHING:  # T2
-        been = {a.endpoint: a for a in tried}
-        if [a.written for a in tried].count(Written.NOTHING) > BLOCKED_TRIES:
-            return None
-        if set(places) - been.keys():
-            return Next("no sign of work: tried elsewhere", limit, alone=True, avoid=tuple(been))
-    if min(a.load for a in tried) > 1:  # T3
-        return Next("its time was up beside other programs: tried alone", limit, alone=True)
-    return _with_more_time(attempts, limit, max_time_limit_s or limit)
+    if last.written == Written.NOTHING:
+        return _after_no_sign_of_work(tried, limit, places)
+    return _alone(tried, limit) or _with_more_time(attempts, limit, max_time_limit_s or limit)
+
+
+def _after_no_sign_of_work(tried: Sequence[Attempt], limit: float, places: Collection[str]) -> Next | None:
+    """Return an attempt elsewhere, or with less load (T2); None after too many of them."""
+    if [a.written for a in tried].count(Written.NOTHING) > BLOCKED_TRIES:
+        return None
+    been = dict.fromkeys(a.endpoint for a in tried)
+    if set(places) - been.keys():
+        return Next("no sign of work: tried elsewhere", limit, alone=True, avoid=tuple(been))
+    return _alone(tried, limit)
+
+
+def _alone(tried: Sequence[Attempt], limit: float) -> Next | None:
+    """Return an attempt with less load (T3); None if one of those with this limit ran alone."""
+    if not _all_had_company(tried):
+        return None
+    return Next("its time was up beside other programs: tried alone", limit, alone=True)
+
+
+def _all_had_company(attempts: Iterable[Attempt]) -> bool:
+    return all(a.load > 1 for a in attempts)
 
 
 def _with_more_time(attempts: Sequence[Attempt], limit: float, most_s: float) -> Next | None:
@@ -141,15 +161,15 @@ def next_compile(attempts: Sequence[Attempt], max_compile_limit_s: float) -> Nex
         >>> next_compile([Attempt("JudgeError", 2.0, load=4, compile_limit_s=10.0)], 30.0).compile_limit_s
         10.0
     """
-    last = attempts[-1]
-    limit, time_limit_s = last.compile_limit_s, last.time_limit_s
+    limit, time_limit_s = attempts[-1].compile_limit_s, attempts[-1].time_limit_s
     if limit is None or time_limit_s is None:
         return None
-    reason, raised = "the compiler's time was up: tried with more", min(limit * MOST_RAISED, max_compile_limit_s)
-    if all(a.load > 1 for a in attempts if a.compile_limit_s == limit):
+    if _all_had_company(a for a in attempts if a.compile_limit_s == limit):
         reason, raised = "the compiler's time was up beside other programs: tried alone", limit
-    elif raised <= limit:
-        return None
+    else:
+        reason, raised = "the compiler's time was up: tried with more", min(limit * MOST_RAISED, max_compile_limit_s)
+        if raised <= limit:
+            return None
     return Next(reason, time_limit_s, alone=True, compile_limit_s=raised)
 
 
@@ -181,9 +201,14 @@ def look_at(
     if not got:
         return Output(Written.SILENT if worked or output else Written.NOTHING, 0.0)
     share = len(output) / max(1, len(expected))
-    if not exact:
-        return Output(Written.BEGINNING, share) if share < 1 else Output(Written.ALL, 1.0)
-    if len(got) > len(want) or not _begins(want, got, cut=not output[-1:].isspace()):
+    if exact:
+        return _compared(want, got, share, is_cut=not output[-1:].isspace())
+    return Output(Written.BEGINNING, share) if share < 1 else Output(Written.ALL, 1.0)
+
+
+def _compared(want: list[str], got: list[str], share: float, is_cut: bool) -> Output:
+    """Compare tokens with the expected ones, of which no others are right; if `is_cut`, the last may be cut off."""
+    if len(got) > len(want) or not _begins(want, got, is_cut):
         return Output(Written.WRONG, 0.0)
     if len(got) == len(want) and compare_tokens(want[-1], got[-1]):
         return Output(Written.ALL, 1.0)
