@@ -75,6 +75,8 @@ class _Scored(NamedTuple):
     points: float
 
 
+_REJECTED = _Scored(False, 0.0)
+
 #: The tests and groups in a group, by their names.
 _Tree: TypeAlias = "dict[str, _Tree | _Test]"
 
@@ -99,15 +101,28 @@ def rules_of(groups: Groups, is_legacy: bool) -> ScoreRules:
     """
     kept: dict[str, dict[str, object]] = {}
     for path, about in groups.items():
-        if is_legacy and str(about.get("grading") or "default") not in ("default", "{}"):
+        if is_legacy and _names_grader(about):
             return ScoreRules({}, "a scoring problem with a grader of its own")
-        draft = mapping(about.get("scoring"))
-        about = {**about, **{_OF_DRAFTS[key]: draft[key] for key in draft.keys() & _OF_DRAFTS.keys()}}
-        own = {name: about[name] for name in _SCORE_KEYS if about.get(name) is not None}
-        _check_scores(own, path or "data")
-        if own:
+        if own := _scores_in(about, path or "data"):
             kept[path] = own
     return ScoreRules({"is_legacy": is_legacy, "groups": kept})
+
+
+def _names_grader(about: Mapping[str, Any]) -> bool:
+    return str(about.get("grading") or "default") not in ("default", "{}")
+
+
+def _scores_in(about: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what a group says about scores, under the names of the published formats.
+
+    Raises:
+        ValueError: a score is no number, or the aggregation is unknown.
+    """
+    draft = mapping(about.get("scoring"))
+    said = {**about, **{_OF_DRAFTS[key]: draft[key] for key in draft.keys() & _OF_DRAFTS.keys()}}
+    own = {name: said[name] for name in _SCORE_KEYS if said.get(name) is not None}
+    _check_scores(own, where)
+    return own
 
 
 def _check_scores(own: Mapping[str, Any], where: str) -> None:
@@ -141,6 +156,19 @@ def grade(
         >>> grade(rules, tests, [{"passed": True}, {"passed": False}])
         Grade(scores={'secret/a': 50.0, 'secret/b': 0.0, 'secret': 50.0, '': 50.0}, accepted=False)
     """
+    tree = _tree_of(tests, records)
+    groups: Groups = rules["groups"]
+    found: dict[str, float] = {}
+    if rules["is_legacy"]:
+        accepted = _LegacyScorer(groups, found).group(tree, "", {}).accepted
+    else:
+        found[""] = _Scorer(tree, groups, found).score()
+        accepted = all(record["passed"] for record in records)
+    return Grade({path: round(points, 9) for path, points in found.items()}, accepted)
+
+
+def _tree_of(tests: Sequence[Mapping[str, object]], records: Sequence[Mapping[str, Any]]) -> _Tree:
+    """Return the results of tests, in the groups that their names hold."""
     tree: _Tree = {}
     for test, record in zip(tests, records, strict=False):
         *folders, name = str(test.get("name", "")).split("/")
@@ -151,47 +179,50 @@ def grade(
                 inner = inside[folder] = {}
             inside = inner
         inside[name] = _Test(bool(record["passed"]), record.get("score"), record.get("score_multiplier"))
-    groups: Groups = rules["groups"]
-    found: dict[str, float] = {}
-    if rules["is_legacy"]:
-        accepted = _legacy(tree, "", groups, {}, found).accepted
-    else:
-        found[""] = _Scorer(tree, groups, found).score()
-        accepted = all(record["passed"] for record in records)
-    return Grade({path: round(points, 9) for path, points in found.items()}, accepted)
+    return tree
 
 
 def _aggregated(mode: str, parts: Sequence[_Scored]) -> float:
     return _AGGREGATES.get(mode, sum)([part.points for part in parts]) if parts else 0.0
 
 
-def _legacy(tree: _Tree, path: str, groups: Groups, above: Mapping[str, Any], found: dict[str, float]) -> _Scored:
-    """Return what a group gets from the default grader of the legacy format; put its points into `found`."""
-    about = {**above, **groups.get(path, {})}
-    flags = str(about.get("grader_flags") or "").split()
-    if not path and "ignore_sample" in flags:
-        tree.pop("sample", None)
-    parts = list(_legacy_parts(tree, path, groups, about, found))
-    found[path] = _aggregated(next(filter(_AGGREGATES.__contains__, flags), "sum"), parts)
-    enough = any if "accept_if_any_accepted" in flags else all
-    return _Scored("always_accept" in flags or enough(part.accepted for part in parts), found[path])
+class _LegacyScorer:
+    """Scores a tree of tests as the default grader of the legacy format does.
 
+    It puts the points of each group into `found`.
+    """
 
-def _legacy_parts(
-    tree: _Tree, path: str, groups: Groups, about: Mapping[str, Any], found: dict[str, float]
-) -> Iterator[_Scored]:
-    """Yield what the tests and groups in a group get, up to the first rejected one where that ends the group."""
-    stops = bool(path) and about.get("on_reject", "break") == "break"
-    for name, inside in tree.items():
+    def __init__(self, groups: Groups, found: dict[str, float]) -> None:
+        self._groups, self._found = groups, found
+
+    def group(self, tree: _Tree, path: str, above: Mapping[str, Any]) -> _Scored:
+        """Return what a group gets; `above` is what the group that holds it says about scores."""
+        about = {**above, **self._groups.get(path, {})}
+        flags = str(about.get("grader_flags") or "").split()
+        if not path and "ignore_sample" in flags:
+            tree.pop("sample", None)
+        parts = self._parts(tree, path, about)
+        mode = next(filter(_AGGREGATES.__contains__, flags), "sum")
+        self._found[path] = points = _aggregated(mode, parts)
+        enough = any if "accept_if_any_accepted" in flags else all
+        return _Scored("always_accept" in flags or enough(part.accepted for part in parts), points)
+
+    def _parts(self, tree: _Tree, path: str, about: Mapping[str, Any]) -> list[_Scored]:
+        """Return what the tests and groups in a group get, up to the first rejected one where that ends the group."""
+        stops = path and about.get("on_reject", "break") == "break"
+        parts: list[_Scored] = []
+        for name, inside in tree.items():
+            parts.append(self._part(inside, f"{path}/{name}".strip("/"), about))
+            if stops and not parts[-1].accepted:
+                break
+        return parts
+
+    def _part(self, inside: _Tree | _Test, path: str, about: Mapping[str, Any]) -> _Scored:
         if isinstance(inside, dict):
-            part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about, found)
-        elif inside.accepted:
-            part = _Scored(True, float(about.get("accept_score", 1) if inside.points is None else inside.points))
-        else:
-            part = _Scored(False, float(about.get("reject_score", 0)))
-        yield part
-        if stops and not part.accepted:
-            return
+            return self.group(inside, path, about)
+        if not inside.accepted:
+            return _Scored(False, float(about.get("reject_score", 0)))
+        return _Scored(True, float(about.get("accept_score", 1) if inside.points is None else inside.points))
 
 
 class _Scorer:
@@ -219,11 +250,9 @@ class _Scorer:
         return scored
 
     def _scored(self, tree: _Tree, path: str, most: float) -> _Scored:
-        about = self._groups.get(path, {})
-        if not all(map(self._is_accepted, _names(about.get("require_pass")))):
-            return _Scored(False, 0.0)
-        usual = "sum" if path == "secret" or most == math.inf else "pass-fail"
-        aggregation = about.get("score_aggregation") or usual
+        if not all(map(self._is_accepted, self._required_by(path))):
+            return _REJECTED
+        aggregation = self._aggregation(path, most)
         share = self._share(tree, path, most) if aggregation == "sum" else most
         parts = [self._part(inside, f"{path}/{name}", share) for name, inside in tree.items()]
         accepted = all(part.accepted for part in parts)
@@ -231,12 +260,21 @@ class _Scorer:
             return _Scored(accepted, accepted * _worth(most))
         return _Scored(accepted, min(_aggregated(aggregation, parts), most))
 
+    def _aggregation(self, path: str, most: float) -> str:
+        usual = "sum" if path == "secret" or most == math.inf else "pass-fail"
+        return self._groups.get(path, {}).get("score_aggregation") or usual
+
+    def _required_by(self, path: str) -> list[str]:
+        """Return the names in a group's `require_pass`, which is one name or a list."""
+        value = self._groups.get(path, {}).get("require_pass")
+        return [value] if isinstance(value, str) else list(map(str, value or ()))
+
     def _part(self, inside: _Tree | _Test, path: str, share: float) -> _Scored:
         """Return what a test or a group in a group gets, whose share of that group's points this is."""
         if isinstance(inside, dict):
             return self._group(inside, path, self._own_max(path, share))
         if not inside.accepted:
-            return _Scored(False, 0.0)
+            return _REJECTED
         if inside.multiplier is not None:
             return _Scored(True, _worth(share) * inside.multiplier)
         return _Scored(True, _worth(share) if inside.points is None else float(inside.points))
@@ -250,23 +288,23 @@ class _Scorer:
 
     def _is_accepted(self, path: str) -> bool:
         """Return whether a test, or every test of a group and of the groups that it requires, passed."""
-        inside: Any = self._tree
+        inside = self._at(path)
+        if not isinstance(inside, dict):
+            return inside is not None and inside.accepted
+        required = [name for name in self._required_by(path) if name != path]
+        return all(map(self._is_accepted, (*(f"{path}/{name}" for name in inside), *required)))
+
+    def _at(self, path: str) -> _Tree | _Test | None:
+        """Return the group or the test with this path; None if there is none."""
+        inside: _Tree | _Test | None = self._tree
         for name in path.split("/"):
             inside = inside.get(name) if isinstance(inside, dict) else None
-        if isinstance(inside, _Test):
-            return inside.accepted
-        required = [name for name in _names(self._groups.get(path, {}).get("require_pass")) if name != path]
-        return inside is not None and all(map(self._is_accepted, (*(f"{path}/{name}" for name in inside), *required)))
+        return inside
 
 
 def _worth(most: float) -> float:
     """Return what a test or a group gives at most; 1 if that is unbounded."""
     return 1.0 if most == math.inf else most
-
-
-def _names(value: Any) -> list[str]:
-    """Return the names in `require_pass`, which is one name or a list."""
-    return [value] if isinstance(value, str) else list(map(str, value or ()))
 
 
 # ---- expectations
@@ -337,6 +375,11 @@ class Check(NamedTuple):
         said = {key: value for key, value in self._asdict().items() if value}
         return {"tests": self.tests, **said}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the check says nothing."""
+        return not any(self[1:])
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Check:
         """Return the check that a problem keeps."""
@@ -345,6 +388,13 @@ class Check(NamedTuple):
     def matches(self, test: str) -> bool:
         """Return whether the check concerns a test: its pattern matches the test or a group that holds it."""
         return not self.tests or matches(self.tests, test)
+
+    def is_of_score(self, path: str) -> bool:
+        """Return whether the check concerns the score of the group with this path; the empty path is the whole."""
+        if not self.tests:
+            return not path
+        is_as_deep = any(path.count("/") == one.count("/") for one in _alternatives(self.tests))
+        return is_as_deep and matches(self.tests, path)
 
     @property
     def verdicts(self) -> list[str]:
@@ -422,18 +472,20 @@ def check_rules(rules: Mapping[str, object]) -> Rules:
     checked: dict[str, Rule] = {}
     for name, about in rules.items():
         pattern = str(name).strip("/")
-        if isinstance(about, str):
-            about = {"permitted": [about]}
-        if not isinstance(about, Mapping):
-            raise ValueError(f"{FILE}: {name!r} has a {type(about).__name__}, not a mapping")
-        if _names_verdicts(about):
-            about = {**_FOLDER_RULES.get(pattern, {}), **about}
-        checks = [_check_of("", about, repr(name))]
-        for tests, inner in about.items():
-            if isinstance(inner, Mapping) and str(tests).startswith(_OF_TESTS):
-                checks.append(_check_of(str(tests).strip("/"), inner, f"{name!r}, {tests!r}"))
-        checked[pattern] = Rule(about, checks)
+        checked[pattern] = _rule_of(pattern, {"permitted": [about]} if isinstance(about, str) else about, repr(name))
     return checked
+
+
+def _rule_of(pattern: str, about: object, where: str) -> Rule:
+    if not isinstance(about, Mapping):
+        raise ValueError(f"{FILE}: {where} has a {type(about).__name__}, not a mapping")
+    if _names_verdicts(about):
+        about = {**_FOLDER_RULES.get(pattern, {}), **about}
+    checks = [_check_of("", about, where)]
+    for tests, inner in about.items():
+        if isinstance(inner, Mapping) and str(tests).startswith(_OF_TESTS):
+            checks.append(_check_of(str(tests).strip("/"), inner, f"{where}, {tests!r}"))
+    return Rule(about, checks)
 
 
 def _names_verdicts(about: Mapping[str, object]) -> bool:
@@ -448,25 +500,38 @@ def _check_of(tests: str, about: Mapping[str, Any], where: str) -> Check:
         raise ValueError(f"{FILE}: {where}: message is {message!r}, not text")
     if use not in (None, True, False, "lower", "upper"):
         raise ValueError(f"{FILE}: {where}: use_for_time_limit is {use!r}: give true, false, lower or upper")
+    _check_spelling(about, where)
+    return Check(tests, permitted or expected, required, _score_range(about.get("score"), where), message)
+
+
+def _check_spelling(about: Iterable[object], where: str) -> None:
+    """Raise ValueError for a key that is nearly one of the known keys; other keys are a package's own."""
     for name in about:
         if name not in _KEYS and (meant := get_close_matches(str(name), _KEYS, 1, 0.8)):
             raise ValueError(f"{FILE}: {where}: there is no key {str(name)!r}; did you mean {meant[0]!r}?")
-    score = None if about.get("score") is None else _score_range(about["score"], where)
-    return Check(tests, permitted or expected, required, score, message)
 
 
 def _verdicts(about: Mapping[str, Any], key: str, where: str) -> list[str]:
     """Return the verdicts in a list of words, or in a single one."""
-    value = about.get(key)
-    if value is None:
-        return []
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{FILE}: {where}: {key} is {value!r}, not a list of verdicts")
+    words = _words_in(about.get(key))
+    if words is None:
+        raise ValueError(f"{FILE}: {where}: {key} is {about[key]!r}, not a list of verdicts")
     for word in words:
         if word.lower() not in _WORDS:
             raise ValueError(f"{FILE}: {where}: {key} holds {word!r}, which is none of {', '.join(_ALL)}")
     return _meanings(words)
+
+
+def _words_in(value: object) -> list[str] | None:
+    """Return the words of a list, a single word or nothing; None for any other value."""
+    match value:
+        case None:
+            return []
+        case str():
+            return [value]
+        case list() if all(isinstance(word, str) for word in value):
+            return value
+    return None
 
 
 def _meanings(words: Iterable[str]) -> list[str]:
@@ -478,7 +543,9 @@ def flat(lists: Iterable[Iterable[Verdict]]) -> list[str]:
     return list(dict.fromkeys(map(str, chain(*lists))))
 
 
-def _score_range(value: object, where: str) -> tuple[float, float]:
+def _score_range(value: object, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
     match value if isinstance(value, list) else [value, value]:
         case [int() | float() as low, int() | float() as high] if low <= high and bool not in (type(low), type(high)):
             return float(low), float(high)
@@ -491,10 +558,14 @@ def hints_of(rules: Rules, name: str) -> Hints:
     Args:
         name: the submission's path below `submissions`.
     """
-    matching = [rule.about for pattern, rule in rules.items() if matches(pattern, name)]
+    matching = [rule.about for rule in _matching(rules, name)]
     said = ChainMap(*map(dict, reversed(matching)))
     sets_time_limit = all(about.get("use_for_time_limit") not in (False, "upper") for about in matching)
     return Hints(said.get("language"), str(said.get("entrypoint") or "") or None, sets_time_limit)
+
+
+def _matching(rules: Rules, name: str) -> list[Rule]:
+    return [rule for pattern, rule in rules.items() if matches(pattern, name)]
 
 
 def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequence[str]) -> Expectations:
@@ -511,18 +582,13 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
     Raises:
         ValueError: the patterns permit no verdict together, of the whole or of a test.
     """
-    matching = [rule.checks for pattern, rule in rules.items() if matches(pattern, name)]
-    said = list(filter(None, (checks[0].verdicts for checks in matching)))
-    verdicts = _in_all(said)
-    checks = [*_checks_of_folder(rules, name.partition("/")[0]), *chain(*matching)]
+    matching = _matching(rules, name)
+    of_whole = [rule.checks[0].verdicts for rule in matching]
+    checks = [*_checks_of_folder(rules, name.partition("/")[0]), *chain(*(rule.checks for rule in matching))]
     if all(check.is_of_verdicts for check in checks):
-        checks = []
-    elif tests:
-        verdicts = _possible(checks, tests, verdicts or default, name)
-        said.append(verdicts)
-    if said and not verdicts:
-        raise _contradiction(name)
-    return Expectations(verdicts, tuple(check for check in checks if check.record().keys() - {"tests"}))
+        return Expectations(_agreed(of_whole, name))
+    verdicts = _possible(checks, tests, _in_all(of_whole) or default, name) if tests else _agreed(of_whole, name)
+    return Expectations(verdicts, tuple(check for check in checks if not check.is_empty))
 
 
 def _checks_of_folder(rules: Rules, folder: str) -> list[Check]:
@@ -532,9 +598,22 @@ def _checks_of_folder(rules: Rules, folder: str) -> list[Check]:
     return [_check_of("", _FOLDER_RULES.get(folder, {}), folder)]
 
 
-def _in_all(lists: Sequence[Sequence[str]]) -> list[str]:
-    """Return what all of these lists have in common, in the order of the first one."""
-    return [one for one in lists[0] if all(one in other for other in lists)] if lists else []
+def _in_all(lists: Iterable[Sequence[str]]) -> list[str]:
+    """Return what all of these lists that aren't empty have in common, in the order of the first one."""
+    said = list(filter(None, lists))
+    return [one for one in chain(*said[:1]) if all(one in other for other in said)]
+
+
+def _agreed(lists: Sequence[Sequence[str]], name: str, at: str = "") -> list[str]:
+    """Return what all patterns permit; empty if none says anything.
+
+    Raises:
+        ValueError: they permit no verdict together.
+    """
+    verdicts = _in_all(lists)
+    if any(lists) and not verdicts:
+        raise _contradiction(name, at)
+    return verdicts
 
 
 def _contradiction(name: str, at: str = "") -> ValueError:
@@ -543,18 +622,20 @@ def _contradiction(name: str, at: str = "") -> ValueError:
 
 def _possible(checks: Sequence[Check], tests: Sequence[str], whole: Sequence[str], name: str) -> list[str]:
     """Return the verdicts that a submission can get as a whole, in view of what is permitted and required of tests."""
-    every = _meanings(_ALL)
-    due: list[Sequence[str]] = [check.required for check in checks if check.required and any(map(check.matches, tests))]
-    found: set[str] = set()
-    for test in tests:
-        permitted = _in_all([every, *(check.permitted for check in checks if check.permitted and check.matches(test))])
-        if not permitted:
-            raise _contradiction(name, f" on the test {test}")
-        due.append(permitted)
-        found.update(permitted)
-    if not all(Verdict.ACCEPTED in verdicts for verdicts in due):
+    permitted = [_permitted_on(test, checks, name) for test in tests]
+    required = [check.required for check in checks if check.required and any(map(check.matches, tests))]
+    found = {*chain(*permitted)}
+    if not all(Verdict.ACCEPTED in verdicts for verdicts in (*permitted, *required)):
         found.discard(Verdict.ACCEPTED)
-    return [verdict for verdict in (whole or every) if verdict in found]
+    if not (possible := list(filter(found.__contains__, whole or _meanings(_ALL)))):
+        raise _contradiction(name)
+    return possible
+
+
+def _permitted_on(test: str, checks: Sequence[Check], name: str) -> list[str]:
+    """Return the verdicts that a submission may get on a test."""
+    lists = [check.permitted for check in checks if check.matches(test)]
+    return _agreed([_meanings(_ALL), *lists], name, f" on the test {test}")
 
 
 # ---- patterns
@@ -568,11 +649,11 @@ def matches(pattern: str, path: str) -> bool:
         (True, True, True)
     """
     parts = path.split("/")
-    for alternative in _alternatives(pattern):
-        wanted = alternative.split("/")
-        if len(wanted) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted)):
-            return True
-    return False
+    return any(_begin_like(parts, alternative.split("/")) for alternative in _alternatives(pattern))
+
+
+def _begin_like(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    return len(wanted) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _alternatives(pattern: str) -> list[str]:
@@ -600,27 +681,29 @@ def unmet(checks: Iterable[Check], outcomes: Sequence[Outcome], scores: Mapping[
         >>> unmet([Check("secret", required=["TimeLimitExceeded"])], outcomes, None)
         ['no test of secret is TimeLimitExceeded']
     """
-    return [sentence for check in checks for sentence in (*_unmet(check, outcomes), *_unmet_score(check, scores))]
+    sentences: list[str] = []
+    for check in checks:
+        found = [outcome for outcome in outcomes if check.matches(outcome.test)]
+        if found:
+            sentences += _unmet(check, found)
+        sentences += _unmet_score(check, scores)
+    return sentences
 
 
-def _unmet(check: Check, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _unmet(check: Check, found: Sequence[Outcome]) -> Iterator[str]:
     of = f" of {check.tests}" if check.tests else ""
-    found = [outcome for outcome in outcomes if check.matches(outcome.test)]
-    if not found:
-        return
-    if check.permitted:
-        yield from _not_permitted(check.permitted, found)
+    yield from _not_permitted(check, found)
     if check.required and {outcome.verdict for outcome in found}.isdisjoint(check.required):
         yield f"no test{of} is {' or '.join(check.required)}"
     if not any(check.message in outcome.message for outcome in found):
         yield f"no message of the validator{of} contains {check.message!r}"
 
 
-def _not_permitted(permitted: Sequence[str], found: Sequence[Outcome]) -> Iterator[str]:
-    others = [outcome for outcome in found if outcome.verdict not in permitted]
+def _not_permitted(check: Check, found: Sequence[Outcome]) -> Iterator[str]:
+    others = [outcome for outcome in found if check.permitted and outcome.verdict not in check.permitted]
     if others:
         more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
-        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(permitted)}{more}"
+        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(check.permitted)}{more}"
 
 
 def _unmet_score(check: Check, scores: Mapping[str, float] | None) -> Iterator[str]:
@@ -631,11 +714,6 @@ def _unmet_score(check: Check, scores: Mapping[str, float] | None) -> Iterator[s
         return
     low, high = check.score
     due = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    for path, points in scores.items():
-        is_meant = _is_group(check.tests, path) if check.tests else not path
-        if is_meant and not low - _SAME_SCORE <= points <= high + _SAME_SCORE:
-            yield f"the score{f' of {path}' if path else ''} is {points:g}, not {due}"
-
-
-def _is_group(pattern: str, path: str) -> bool:
-    return any(path.count("/") == one.count("/") for one in _alternatives(pattern)) and matches(pattern, path)
+    for path in filter(check.is_of_score, scores):
+        if not low - _SAME_SCORE <= scores[path] <= high + _SAME_SCORE:
+            yield f"the score{f' of {path}' if path else ''} is {scores[path]:g}, not {due}"
