@@ -32,7 +32,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -51,7 +51,7 @@ from nbrun.judge.grading import (
 from nbrun.judge.languages import language_name
 from nbrun.judge.problems.values import flags_of
 from nbrun.tuning import TUNING
-from nbrun.verdicts import Verdict
+from nbrun.verdicts import Verdict, mapping
 
 MARK = "problem.yaml"
 #: Suffixes of archives that may hold packages.
@@ -104,6 +104,8 @@ _JAVA_MAIN = re.compile(r"\bstatic\s+(?:\w+\s+)*void\s+main\s*\(")
 _BYTE_LANGUAGES = ("C", "CPP", "PYTHON", "PASCAL")
 #: An encoding declaration, which Python looks for in the first two lines.
 _CODING = re.compile(r"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*coding[:=]")
+#: A first line that names the interpreter.
+_PYTHON_NAMED = re.compile(rb"#!.*?python([23])")
 #: A statement of Python 2, unless it is inside a text; and signs of a source that runs in both versions.
 _PRINT_STATEMENT = re.compile(rb"(?:^|[:;])[ \t]*print[ \t]+[^\s(=]", re.MULTILINE)
 _FOR_BOTH = re.compile(rb"NameError|raw_input\s*=[^=]|\bversion(?:_info)?\b|\bdef raw_input\b")
@@ -111,9 +113,6 @@ _FOR_BOTH = re.compile(rb"NameError|raw_input\s*=[^=]|\bversion(?:_info)?\b|\bde
 SCRIPT = "SCRIPT"
 _NO_HINTS = Hints()
 _CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\}\}", re.ASCII)
-
-#: Verdicts by the names of folders.
-_Expected = Mapping[str, Sequence[Verdict]]
 
 
 def find_packages(folder: Path, with_archives: bool = False) -> Iterator[Path]:
@@ -128,7 +127,7 @@ def find_packages(folder: Path, with_archives: bool = False) -> Iterator[Path]:
     for inside in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if inside.is_dir():
             yield from find_packages(inside, with_archives)
-        elif with_archives and inside.suffix.lower() in ARCHIVES and _may_hold_package(inside):
+        elif with_archives and _may_hold_package(inside):
             yield inside
 
 
@@ -177,11 +176,15 @@ class _Package:
         if isinstance(types, str):
             types = types.split()
         self.types = [*map(str, types), *filter(None, map(_TYPES_OF_VALIDATION.get, self.validation))]
-        self.constants: dict[str, str] = {}
+        self.constants = self._read_constants()
+
+    def _read_constants(self) -> dict[str, str]:
+        found: dict[str, str] = {}
         for name, value in self._mapping("constants").items():
             variants = value if isinstance(value, Mapping) else {"value": value}
-            self.constants |= {str(name): str(variants.get("value", ""))}
-            self.constants |= {f"{name}.{variant}": str(text) for variant, text in variants.items()}
+            found[str(name)] = str(variants.get("value", ""))
+            found |= {f"{name}.{variant}": str(text) for variant, text in variants.items()}
+        return found
 
     def row(self, name: str) -> dict[str, object]:
         """Return the row of the package, with this id."""
@@ -190,14 +193,20 @@ class _Package:
         if "scoring" in self.types and reason is None:
             row["grading"], reason = rules_of(self._groups(), self.is_legacy)
         sets = {} if reason else self._sets_of_tests()
-        row |= self._submissions([test["name"] for test in chain(*sets.values())])
+        self._add_submissions(row, [test["name"] for test in chain(*sets.values())])
         if "interactive" in self.types:
             row["interactive"] = True
-        if (left_out := row.pop("sets_no_time_limit")) and row["time_limit_from"] is not None:
-            row["time_limit_from"]["left_out"] = left_out
         if reason is not None:
             return row | {"tests": [], "not_supported": reason}
         return row | sets | {"checker": self._checker()}
+
+    def _add_submissions(self, row: dict[str, Any], tests: Sequence[str]) -> None:
+        """Add the groups of solutions to a row, and to its time limit those that don't count for it."""
+        submissions = list(self._submissions(tests))
+        row |= _groups_of(submissions)
+        left_out = [found.name for found in submissions if not found.sets_time_limit]
+        if left_out and row["time_limit_from"] is not None:
+            row["time_limit_from"]["left_out"] = left_out
 
     # ---- problem.yaml
 
@@ -206,21 +215,22 @@ class _Package:
         for kind in self.types:
             if kind not in _SUPPORTED_TYPES:
                 return _REFUSED_TYPES.get(kind, f"a problem of the unknown type {kind!r}")
-        is_interactive = "interactive" in self.types
-        count = len(list(self._validators()))
-        if not count and (is_interactive or "custom" in self.validation):
-            return "its output validator is missing"
-        if is_interactive and count > 1:
-            return "an interactive problem with several validators"
+        if refusal := self._refusal_of_validators():
+            return refusal
         if "scoring" in self.types and self._has_grader():
             return "a scoring problem with a grader of its own"
         return "a problem whose secret tests its generators have not made yet" if self._awaits_tests() else None
 
+    def _refusal_of_validators(self) -> str | None:
+        is_interactive = "interactive" in self.types
+        count = len(list(self._validators()))
+        if not count and (is_interactive or "custom" in self.validation):
+            return "its output validator is missing"
+        return "an interactive problem with several validators" if is_interactive and count > 1 else None
+
     def _has_grader(self) -> bool:
-        match self.about.get("grading"):
-            case {"custom_scoring": wanted}:
-                return bool(wanted) and (self.folder / "graders").is_dir()
-        return False
+        wanted = mapping(self.about.get("grading")).get("custom_scoring")
+        return bool(wanted) and (self.folder / "graders").is_dir()
 
     def _awaits_tests(self) -> bool:
         """Return whether the package holds programs that make secret tests, but none of these tests."""
@@ -244,15 +254,12 @@ class _Package:
 
     def _time_limit_rule(self, limits: Mapping[str, Any]) -> dict[str, Any]:
         """Return how the time limit follows from the slowest accepted submission."""
-        multipliers = limits.get("time_multipliers")
-        multiplier = multipliers.get("ac_to_time_limit") if isinstance(multipliers, Mapping) else None
-        rule = {"multiplier": multiplier or 2, "resolution": limits.get("time_resolution") or 1}
         if self.is_legacy:
             rule = {"multiplier": limits.get("time_multiplier") or 5, "resolution": 1}
-        for name, value in rule.items():
-            if not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(f"{MARK}: the {name} of the time limit is {value!r}, not a number above 0")
-        return {name: float(value) for name, value in rule.items()}
+        else:
+            multiplier = mapping(limits.get("time_multipliers")).get("ac_to_time_limit")
+            rule = {"multiplier": multiplier or 2, "resolution": limits.get("time_resolution") or 1}
+        return {name: _above_0(value, name) for name, value in rule.items()}
 
     def _mapping(self, key: str) -> Mapping[str, Any]:
         value = self.about.get(key) or {}
@@ -267,8 +274,10 @@ class _Package:
 
     def _with_constants(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return the item of a program with constants filled in."""
-        files = {"files": {name: self._filled(text) for name, text in item["files"].items()}} if "files" in item else {}
-        return {**item, "solution": self._filled(item["solution"]), **files}
+        filled = {**item, "solution": self._filled(item["solution"])}
+        if "files" in item:
+            filled["files"] = {name: self._filled(text) for name, text in item["files"].items()}
+        return filled
 
     # ---- output validators
 
@@ -280,12 +289,8 @@ class _Package:
 
     def _validators(self) -> Iterator[Path]:
         """Yield the programs that validate output, each of which is a file or a folder."""
-        for place in (self.folder / "output_validator", self.folder / "output_validators"):
-            inside = _inside(place, lambda path: not path.name.startswith((".", "_")))
-            if inside and (place.name == "output_validator" or not _are_programs(inside)):
-                yield place  # its files are one program
-            else:
-                yield from (path for path in inside if path.is_dir() or path.suffix in LANGUAGES)
+        for name in ("output_validator", "output_validators"):
+            yield from _validators_in(self.folder / name)
         yield from filter(Path.is_file, sorted(self.folder.glob("output_validator.*")))
 
     def _validator_item(self, path: Path) -> dict[str, Any]:
@@ -294,17 +299,21 @@ class _Package:
         if item["language"] not in ("C", "CPP"):
             return item
         main = item.get("file") or next((f.name for f in (path, *_inside(path)) if f.is_file()), "main.cpp")
-        places = (self.folder / "input_validators", self.folder, self.folder / "include", path.parent)
-        headers = {file.name: file for file in chain(*map(_inside, places)) if file.suffix in _HEADERS}
-        others = {name: headers[name] for name in sorted(headers.keys() - {main, *item.get("files", ())})}
-        if not others:
+        headers = self._headers(path.parent, {main, *item.get("files", ())})
+        if not headers:
             return item
-        found, _ = _read_sources(others, item["language"])
+        found, _ = _read_sources(headers, item["language"])
         files = {**found, **item.get("files", {})}
         if '"../' in "\n".join((item["solution"], *files.values())):
             # Such an include finds the headers from a folder one level deeper.
             main, files = f"source/{main}", {**found, **{f"source/{name}": text for name, text in files.items()}}
         return item | {"file": main, "files": files}
+
+    def _headers(self, beside: Path, but: Set[str]) -> dict[str, Path]:
+        """Return the headers that an output validator in a folder may include, other than its own files."""
+        places = (self.folder / "input_validators", self.folder, self.folder / "include", beside)
+        found = {file.name: file for file in chain(*map(_inside, places)) if file.suffix in _HEADERS}
+        return {name: found[name] for name in sorted(found.keys() - but)}
 
     # ---- tests
 
@@ -351,7 +360,7 @@ class _Package:
             return
         about = self._inherited(folder, inherited)
         for path in sorted(folder.iterdir(), key=lambda p: p.name.removesuffix(".in")):
-            if path.is_dir() and path.suffix != ".files" and not path.name.startswith("."):
+            if _is_group(path):
                 yield from self._inputs(path, about)
             elif path.suffix == ".in" and path.is_file():
                 yield path, about
@@ -378,62 +387,49 @@ class _Package:
 
     # ---- submissions
 
-    def _submissions(self, tests: Sequence[str]) -> dict[str, Any]:
-        """Return the groups of a row, `expected_verdicts`, `expectations`, and the names that set no time limit."""
+    def _submissions(self, tests: Sequence[str]) -> Iterator[_Submission]:
         rules = grading.check_rules(_read_yaml(self.folder / "submissions" / grading.FILE))
-        verdicts: dict[str, list[object]] = {name: [] for name in _GROUPS}
-        row: dict[str, Any] = {f"{name}s": [] for name in _GROUPS} | {"expected_verdicts": verdicts}
-        row["sets_no_time_limit"] = []
-        folders = filter(Path.is_dir, _inside(self.folder / "submissions"))
-        for path in chain(*map(_inside, folders)):
-            found = self._submission(path, rules, tests)
-            row[f"{found.group}s"].append(found.item)
-            verdicts[found.group].append(found.expected)
-            if not found.sets_time_limit:
-                row["sets_no_time_limit"].append(found.name)
-            if found.checks:
-                row.setdefault("expectations", {})[found.name] = [check.record() for check in found.checks]
-        return row
+        for folder in filter(Path.is_dir, _inside(self.folder / "submissions")):
+            for path in _inside(folder):
+                yield self._submission(path, rules, tests)
 
     def _submission(self, path: Path, rules: grading.Rules, tests: Sequence[str]) -> _Submission:
         folder = path.parent.name
         name = f"{folder}/{path.name}"
         hints = hints_of(rules, name)
         item = self._with_constants(self._program_item(path, hints)) | {"submission": name}
-        expected = {**VERDICTS_OF_FOLDERS, **(PARTIALLY_ACCEPTED if "scoring" in self.types else {})}
-        default = _tagged_verdicts(item, expected) or flat([expected.get(folder, ())])
+        default = self._default_verdicts(item, folder)
         said = expectations_of(rules, name, tests, default)
         verdicts = said.verdicts or default
         is_right = verdicts == [Verdict.ACCEPTED] if said.verdicts else folder == "accepted"
         if not verdicts:
             item["not_supported"] = f"submissions in {folder}/ have no verdict of their own in this judge"
-        due = None if "not_supported" in item else verdicts[0] if len(verdicts) == 1 else verdicts
-        group = _GROUPS[not is_right]
-        return _Submission(name, item, group, due, said.checks, hints.sets_time_limit)
+        due = verdicts[0] if len(verdicts) == 1 else verdicts
+        judged = None if "not_supported" in item else due
+        return _Submission(name, item, _GROUPS[not is_right], judged, said.checks, hints.sets_time_limit)
+
+    def _default_verdicts(self, item: Mapping[str, Any], folder: str) -> list[str]:
+        """Return the verdicts that a source's own tag expects, or else those of its folder."""
+        expected = {**VERDICTS_OF_FOLDERS, **(PARTIALLY_ACCEPTED if "scoring" in self.types else {})}
+        tag = _TAG.search("\n".join([item["solution"], *item.get("files", {}).values()]))
+        words = tag[1].split(",") if tag else ()
+        folders = [_TAGS.get(word.strip().upper().replace("-", "_"), "") for word in words]
+        return flat(expected.get(tagged, ()) for tagged in folders) or flat([expected.get(folder, ())])
 
     # ---- programs
 
     def _program_item(self, path: Path, hints: Hints = _NO_HINTS) -> dict[str, Any]:
-        """Return the item of a program that is a file or a folder.
-
-        It has `language`, `solution` (the main file), `file` and `files` if there are more files, and `encoding` where
-        its bytes are no UTF-8 and must stay as they are.
-        """
+        """Return the item of a program that is a file or a folder."""
         names = {path.name: path} if path.is_file() else _files_in(path, _counts)
         script = next(filter(names.__contains__, ("build", "run")), None)
-        named = language_name(hints.language)
-        language = SCRIPT if script else named.language if named else _language_of(names)
+        if script:
+            return _item_of(names, SCRIPT, script)
+        language = _language_of(names, hints)
         if language is None:
             reason = f"{path.name}: it holds no source"
             return {"language": "UNKNOWN_LANGUAGE", "solution": "", "not_supported": reason}
-        if not script:
-            names |= self._included(language)  # the format has them replace a submission's own files
-        text, encoding = _read_sources(names, language)
-        entry = script or hints.entry
-        main = entry if entry in text else _main_of(language, text)
-        item: dict[str, object] = {"language": language, "solution": text.pop(main)}
-        item |= {"file": main, "files": text} if text or script else {}
-        return item | ({"encoding": encoding} if encoding else {})
+        # The format has included files replace a submission's own.
+        return _item_of(names | self._included(language), language, hints.entry)
 
     def _included(self, language: str) -> dict[str, Path]:
         """Return the files that are added to every submission in a language."""
@@ -445,6 +441,25 @@ class _Package:
             elif _INCLUDES.get(folder.name.lower()) == language:
                 own |= _files_in(folder)
         return shared | own  # a language's own files replace the default ones
+
+
+def _groups_of(submissions: Iterable[_Submission]) -> dict[str, object]:
+    """Return the groups of a row, `expected_verdicts`, and `expectations` where there are some."""
+    items: dict[str, list[object]] = {f"{name}s": [] for name in _GROUPS}
+    verdicts: dict[str, list[object]] = {name: [] for name in _GROUPS}
+    expectations: dict[str, object] = {}
+    for found in submissions:
+        items[f"{found.group}s"].append(found.item)
+        verdicts[found.group].append(found.expected)
+        if found.checks:
+            expectations[found.name] = [check.record() for check in found.checks]
+    return {**items, "expected_verdicts": verdicts, **({"expectations": expectations} if expectations else {})}
+
+
+def _above_0(value: Any, name: str) -> float:
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{MARK}: the {name} of the time limit is {value!r}, not a number above 0")
+    return float(value)
 
 
 def _time_limit_in(path: Path) -> str | None:
@@ -460,29 +475,54 @@ def _time_limit_in(path: Path) -> str | None:
     return None if value is None else value.strip("'\" ")
 
 
+def _is_group(path: Path) -> bool:
+    """Return whether a path below `data` is a folder with tests, not one of files for a test."""
+    return path.is_dir() and path.suffix != ".files" and not path.name.startswith(".")
+
+
+def _validators_in(place: Path) -> list[Path]:
+    """Return the programs in a folder, or the folder itself if its files are one program."""
+    inside = _inside(place, lambda path: not path.name.startswith((".", "_")))
+    if inside and (place.name == "output_validator" or not _are_programs(inside)):
+        return [place]
+    return [path for path in inside if path.is_dir() or path.suffix in LANGUAGES]
+
+
 def _are_programs(inside: Sequence[Path]) -> bool:
     """Return whether these are programs of their own, not the files of one: folders, or sources without headers."""
     if {"build", "run"} & {path.name for path in inside}:
         return False
-    sources = [path for path in inside if path.suffix not in (".h", ".hpp")]
-    return any(path.is_dir() for path in inside) or len(sources) == len(inside)
+    return any(path.is_dir() for path in inside) or not any(path.suffix in (".h", ".hpp") for path in inside)
 
 
-def _tagged_verdicts(item: Mapping[str, Any], expected: _Expected) -> list[str]:
-    """Return the verdicts that a source's own tag expects, which come before those of its folder."""
-    tag = _TAG.search("\n".join([item["solution"], *item.get("files", {}).values()]))
-    words = tag[1].split(",") if tag else ()
-    return flat(expected.get(_TAGS.get(word.strip().upper().replace("-", "_"), ""), ()) for word in words)
+def _item_of(names: Mapping[str, Path], language: str, entry: str | None) -> dict[str, Any]:
+    """Return the item of a program with these files.
+
+    It has `language`, `solution` (the main file), `file` and `files` if there are more files, and `encoding` where
+    its bytes are no UTF-8 and must stay as they are.
+
+    Args:
+        entry: the main file, if the program has it.
+    """
+    text, encoding = _read_sources(names, language)
+    main = entry if entry in text else _main_of(language, text)
+    item: dict[str, object] = {"language": language, "solution": text.pop(main)}
+    if text or language == SCRIPT:
+        item |= {"file": main, "files": text}
+    if encoding:
+        item["encoding"] = encoding
+    return item
 
 
-def _language_of(names: Mapping[str, Path]) -> str | None:
-    """Return the language of most files; None where none is a source."""
+def _language_of(names: Mapping[str, Path], hints: Hints) -> str | None:
+    """Return the language that submissions.yaml names, or that of most files; None where no file is a source."""
+    if named := language_name(hints.language):
+        return named.language
     suffixes = [path.suffix for path in names.values() if path.suffix not in (*_HEADERS, "")]
     counts = Counter(LANGUAGES.get(suffix, suffix[1:].upper()) for suffix in suffixes)
-    best = next((language for language, _ in counts.most_common()), None)
-    if best == "PYTHON3" and any(map(_is_python2, names.values())):
-        return "PYTHON"
-    return best
+    best = max(counts, key=counts.__getitem__, default=None)
+    is_python2 = best == "PYTHON3" and any(map(_is_python2, names.values()))
+    return "PYTHON" if is_python2 else best
 
 
 def _is_python2(path: Path) -> bool:
@@ -490,44 +530,56 @@ def _is_python2(path: Path) -> bool:
     if path.suffix != ".py":
         return False
     source = path.read_bytes()
-    if source.startswith(b"#!") and (named := re.search(rb"python[23]", source.partition(b"\n")[0])):
-        return named[0] == b"python2"
+    if named := _PYTHON_NAMED.match(source):
+        return named[1] == b"2"
     if _PRINT_STATEMENT.search(source):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ast.parse(source)
-        except SyntaxError as e:
-            return "Missing parentheses in call to 'print'" in str(e)
-        except ValueError:  # it holds a null byte
-            return False
+        return _has_print_statement(source)
     return b"raw_input(" in source and not _FOR_BOTH.search(source)
+
+
+def _has_print_statement(source: bytes) -> bool:
+    """Return whether Python 3 refuses a source because of a `print` without parentheses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)
+    except SyntaxError as e:
+        return "Missing parentheses in call to 'print'" in str(e)
+    except ValueError:  # it holds a null byte
+        pass
+    return False
 
 
 def _main_of(language: str, text: Mapping[str, str]) -> str:
     """Return the name of the file that is run, or that has `main`: by the files' names, then by what they hold."""
 
     def rank(name: str) -> tuple[bool, bool, int]:
-        path, source = Path(name), text[name]
-        is_other = LANGUAGES.get(path.suffix) != language
-        if path.stem in _MAINS:
-            likely = _MAINS.index(path.stem)
-        elif language == "PYTHON3":  # one that no other file imports
-            imports = re.compile(rf"^\s*(?:from|import)\b.*\b{re.escape(path.stem)}\b", re.MULTILINE)
-            others = "\n".join(text[other] for other in text if other != name)
-            likely = len(_MAINS) + bool(imports.search(others))
-        else:
-            likely = len(_MAINS) + ("main(" not in source)
-        return is_other, language == "JAVA" and not _JAVA_MAIN.search(source), likely
+        is_other = LANGUAGES.get(Path(name).suffix) != language
+        lacks_main = language == "JAVA" and not _JAVA_MAIN.search(text[name])
+        return is_other, lacks_main, _main_rank(name, language, text)
 
     return min(text, key=rank)
+
+
+def _main_rank(name: str, language: str, text: Mapping[str, str]) -> int:
+    """Return how unlikely a file is the main one by its name, or else by what the files hold."""
+    stem = Path(name).stem
+    if stem in _MAINS:
+        return _MAINS.index(stem)
+    if language != "PYTHON3":
+        return len(_MAINS) + ("main(" not in text[name])
+    imports = re.compile(rf"^\s*(?:from|import)\b.*\b{re.escape(stem)}\b", re.MULTILINE)
+    others = "\n".join(text[other] for other in text if other != name)
+    return len(_MAINS) + bool(imports.search(others))  # no other file imports the main one
 
 
 # ---- archives
 
 
 def _may_hold_package(path: Path) -> bool:
-    """Return whether an archive has a problem.yaml in any folder, or is damaged, so that reading it reports that."""
+    """Return whether a file is an archive with a problem.yaml in any folder, or is damaged: reading it reports that."""
+    if path.suffix.lower() not in ARCHIVES:
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return any(_path_of(info).name == MARK for info in archive.infolist())
@@ -568,13 +620,7 @@ def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     Raises:
         ValueError: the archive breaks a rule.
     """
-    size = sum(info.file_size for info in infos)
-    most, most_bytes = TUNING.package_max_files, TUNING.package_max_bytes
-    if len(infos) > most or size > most_bytes:
-        raise ValueError(
-            f"the ZIP file holds {len(infos):,} files of {size >> 20:,} MiB; at most {most:,} files of "
-            f"{most_bytes >> 20:,} MiB are extracted. Extract it yourself if you trust it, and read the folder"
-        )
+    _check_size(infos)
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         path = _path_of(info)
@@ -586,6 +632,17 @@ def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
             raise ValueError(f"the ZIP file holds {str(path)[:80]!r} twice")
         found[str(path)] = info
     return found
+
+
+def _check_size(infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise ValueError if an archive claims to hold too much (A2)."""
+    size = sum(info.file_size for info in infos)
+    most, most_bytes = TUNING.package_max_files, TUNING.package_max_bytes
+    if len(infos) > most or size > most_bytes:
+        raise ValueError(
+            f"the ZIP file holds {len(infos):,} files of {size >> 20:,} MiB; at most {most:,} files of "
+            f"{most_bytes >> 20:,} MiB are extracted. Extract it yourself if you trust it, and read the folder"
+        )
 
 
 def _fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
