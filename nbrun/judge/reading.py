@@ -118,17 +118,14 @@ class Problems:
         return _Judged(self, getattr(judge, "refusal", None))
 
     def __repr__(self) -> str:
-        path = self._path
-        source = repr(path) if path is not None else f"<{type(self._source).__name__}>"
+        source = f"<{type(self._source).__name__}>" if self._path is None else repr(self._path)
         limit = "" if self._limit is None else f", limit={self._limit}"
         text = f"read_problems({source}, tests={self._tests!r}{limit})"
         if self.made_ids:
             text += f"; {self.made_ids} rows without an id got one from a digest"
-        if self.not_supported:
-            reasons = self.not_supported.most_common(_SHOWN)
-            text += "; not supported: " + ", ".join(f"{n} × {what}" for what, n in reasons)
-            more = len(self.not_supported) - len(reasons)
-            text += f" and {more} more reasons" if more else ""
+        if reasons := [f"{n} × {what}" for what, n in self.not_supported.most_common()]:
+            more = f" and {len(reasons) - _SHOWN} more reasons" if len(reasons) > _SHOWN else ""
+            text += f"; not supported: {', '.join(reasons[:_SHOWN])}{more}"
         return text
 
     @property
@@ -166,16 +163,8 @@ class Problems:
             except SampleError as e:
                 errors.append(e)
         self.made_ids = 0
-        if len(errors) == 1:
-            raise errors[0]
         if errors:
-            shown = "\n".join(f"  {e}" for e in errors[:_SHOWN])
-            more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-            raise SampleError(
-                f'{len(errors)} rows can\'t be judged; on_bad="skip" leaves them out:\n{shown}{more}',
-                position=errors[0].position,
-                sample_id=errors[0].sample_id,
-            )
+            raise _error_of(errors)
 
     def _read(self, found: _Row, refusal: Refusal | None, may_be_empty: bool = False) -> dict[str, object] | None:
         """Return the problem of a row; None if the adapter leaves the row out.
@@ -187,24 +176,20 @@ class Problems:
         if read is None:
             return None
         problem = read.problem
-        if not read.has_own_id and found.name is not None:
-            is_path = isinstance(found.name, tuple)  # of a frame whose index has several levels
-            problem["id"] = "/".join(map(str, found.name)) if is_path else found.name
-        elif not read.has_own_id:
-            self._count_made_id(found, problem["id"])
+        if not read.has_own_id:
+            self._name(problem, found)
         if self._submissions is not None:
             problem.setdefault("solutions", [])
         if refusal is not None:
-            self._check_judgeable(found, problem, refusal, may_be_empty)
+            if (may_be_empty or self._has_own_groups(problem)) and no_solutions(problem):
+                problem["solutions"] = []
+            if why := refusal(problem):
+                raise found.bad(why, str(problem["id"]))
         return problem
 
-    def _check_judgeable(self, found: _Row, problem: dict[str, object], refusal: Refusal, may_be_empty: bool) -> None:
-        """Raise SampleError if a judge refuses a problem."""
-        own_groups = [name for name in self._keep if isinstance(problem.get(name), (list, Mapping))]
-        if (may_be_empty or own_groups) and no_solutions(problem):
-            problem["solutions"] = []
-        if why := refusal(problem):
-            raise found.bad(why, str(problem["id"]))
+    def _has_own_groups(self, problem: Mapping[str, object]) -> bool:
+        """Return whether columns that the user keeps may be groups of solutions under other names."""
+        return any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)
 
     def _converted(self, found: _Row) -> Read | None:
         """Return a row in the one shape; None if the adapter leaves it out."""
@@ -220,14 +205,21 @@ class Problems:
         except ValueError as e:
             raise found.bad(f"{e}.", own_id(row)) from e.__cause__
 
-    def _count_made_id(self, found: _Row, name: object) -> None:
-        """Count a row whose id was made from its content, and warn about the first one."""
+    def _name(self, problem: dict[str, object], found: _Row) -> None:
+        """Give a problem without an id of its own the name of its place; otherwise count the id that was made for it.
+
+        The first made id is reported by a warning.
+        """
+        if found.name is not None:
+            is_path = isinstance(found.name, tuple)  # of a frame whose index has several levels
+            problem["id"] = "/".join(map(str, found.name)) if is_path else found.name
+            return
         self.made_ids += 1
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
                 f"read_problems: {found.where} has no id (in {', '.join(map(repr, list(found.row)[:12]))}). It is "
-                f"called {name!r}, by a digest of its statement and tests; so are others without one.",
+                f"called {problem['id']!r}, by a digest of its statement and tests; so are others without one.",
                 stacklevel=2,
             )
 
@@ -274,14 +266,9 @@ class Problems:
         """Yield the packages in a folder, named by their paths below it; without any, the rows of all files in it."""
         found = False
         for package in find_packages(folder, with_archives=True):
-            name = package.relative_to(folder).as_posix()
-            if package.is_dir():
-                found = True
-                yield _row_of_package(package, package.resolve().name if package == folder else name)
-            else:
-                for row in _rows_of_archive(package, name.removesuffix(package.suffix), is_inside=True):
-                    found = found or not row.error
-                    yield row
+            for row in _rows_of_package_in(folder, package):
+                found = found or package.is_dir() or not row.error
+                yield row
         if not found:
             for file in _files_in(folder):
                 yield from self._rows_of_file(file)
@@ -372,6 +359,17 @@ def read_problems(
         >>> [problem["tests"] for problem in read_problems(rows)]
         [[{'input': '', 'output': '1'}]]
     """
+    _check_arguments(tests, limit, keep, adapter, on_bad)
+    _check_source(source)
+    rows = [source] if isinstance(source, Mapping) else source
+    others = None if submissions is None else read_problems(submissions)
+    return Problems(rows, tests, limit, keep, adapter, on_bad, others)
+
+
+def _check_arguments(
+    tests: Sequence[str], limit: int | None, keep: Sequence[str], adapter: object, on_bad: str
+) -> None:
+    """Raise InputError for an argument of `read_problems` other than a source."""
     if isinstance(tests, str) or isinstance(keep, str):
         raise InputError("read_problems: tests= and keep= are lists of names, such as tests=['public_tests'].")
     if limit is not None and limit < 0:
@@ -380,40 +378,43 @@ def read_problems(
         raise InputError(f"read_problems: on_bad={on_bad!r}; give one of {', '.join(map(repr, ON_BAD))}.")
     if adapter is not None and not callable(adapter):
         raise InputError(f"read_problems: adapter= is a {type(adapter).__name__}; give a function: row -> row.")
-    _check_source(source)
-    rows = [source] if isinstance(source, Mapping) else source
-    others = None if submissions is None else read_problems(submissions)
-    return Problems(rows, tests, limit, keep, adapter, on_bad, others)
 
 
 def _check_source(source: Any) -> None:
     """Raise InputError if a source can't be read, with the way to get one that can."""
     if isinstance(source, (str, os.PathLike)):
         _check_path(Path(source))
-    elif isinstance(source, Mapping) and source and all(hasattr(part, "column_names") for part in source.values()):
-        splits = ", ".join(map(repr, source))
-        raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
-    elif hasattr(source, "collect") and not isinstance(source, Iterable):  # a LazyFrame of polars
-        raise InputError(f"read_problems: a {type(source).__name__} has no rows yet; give source.collect().")
-    elif not isinstance(source, Iterable) and not hasattr(source, "schema"):
-        raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
+    elif isinstance(source, Mapping):
+        if source and all(hasattr(part, "column_names") for part in source.values()):
+            splits = ", ".join(map(repr, source))
+            raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
+    elif not isinstance(source, Iterable):
+        if hasattr(source, "collect"):  # a LazyFrame of polars
+            raise InputError(f"read_problems: a {type(source).__name__} has no rows yet; give source.collect().")
+        if not hasattr(source, "schema"):
+            raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
 
 
 def _check_path(path: Path) -> None:
+    """Raise InputError if a path leads to no rows."""
     if path.is_dir():
-        if any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
-            load = f"datasets.load_from_disk({str(path)!r})"
-            raise InputError(f"read_problems: this folder was made by save_to_disk: give {load}, or a split of it.")
-        if next(find_packages(path, with_archives=True), None) is None and not _files_in(path):
-            raise InputError(
-                f"read_problems: the folder {str(path)!r} holds no problem package (a folder with problem.yaml, or "
-                "such a folder as .zip or .kpp), "
-                f"and no {', '.join(_JSONL[:1] + _PARQUET[:1] + _JSON)} (also with {' or '.join(_COMPRESSED)})."
-            )
+        _check_folder(path)
     elif not path.is_file():
         raise InputError(f"read_problems: there is no file {str(path)!r} (in {os.getcwd()!r}).")
     elif how := _OTHER_FILES.get(path.suffix.lower()):
         raise InputError(f"read_problems: {path.suffix} files aren't read, such as {str(path)!r}. Read it with {how}.")
+
+
+def _check_folder(folder: Path) -> None:
+    if any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
+        load = f"datasets.load_from_disk({str(folder)!r})"
+        raise InputError(f"read_problems: this folder was made by save_to_disk: give {load}, or a split of it.")
+    if next(find_packages(folder, with_archives=True), None) is None and not _files_in(folder):
+        raise InputError(
+            f"read_problems: the folder {str(folder)!r} holds no problem package (a folder with problem.yaml, or "
+            "such a folder as .zip or .kpp), "
+            f"and no {', '.join(_JSONL[:1] + _PARQUET[:1] + _JSON)} (also with {' or '.join(_COMPRESSED)})."
+        )
 
 
 class _Tally:
@@ -427,12 +428,12 @@ class _Tally:
     def add(self, problem: Mapping[str, Any]) -> None:
         """Count a problem's solutions."""
         harness = str((problem.get("harness") or {}).get("type", "")).replace("_", " ")
-        for group in ("solutions", "incorrect_solutions"):
-            for (name, reason), count in _kinds(problem.get(group)).items():
-                language, why = self._language_of(name, harness)
-                self.languages[language] += count
-                if reason := problem.get("not_supported") or reason or why:
-                    self.not_supported[str(reason)] += count
+        kinds = _kinds(problem.get("solutions")) + _kinds(problem.get("incorrect_solutions"))
+        for (name, reason), count in kinds.items():
+            language, why = self._language_of(name, harness)
+            self.languages[language] += count
+            if reason := problem.get("not_supported") or reason or why:
+                self.not_supported[str(reason)] += count
 
 
 def _language_of(name: str | int, harness: str) -> tuple[str, str | None]:
@@ -454,12 +455,11 @@ def _kinds(group: Any) -> Counter[tuple[Any, object]]:
 
     Solutions without a language are left out.
     """
-    kinds: Iterable[tuple[object, object]]
+    kinds: list[tuple[object, object]]
     if isinstance(group, Mapping):
-        kinds = zip(plain(group.get("language")) or (), itertools.repeat(None))
+        kinds = [(name, None) for name in plain(group.get("language")) or ()]
     else:
-        items = (item for item in group or () if isinstance(item, Mapping))
-        kinds = ((item.get("language"), item.get("not_supported")) for item in items)
+        kinds = [(item.get("language"), item.get("not_supported")) for item in group or () if isinstance(item, Mapping)]
     return Counter(kind for kind in kinds if isinstance(kind[0], (str, int)))
 
 
@@ -502,6 +502,19 @@ class _Submissions:
             )
 
 
+def _error_of(errors: Sequence[SampleError]) -> SampleError:
+    """Return one error for all bad rows of a list."""
+    if len(errors) == 1:
+        return errors[0]
+    shown = "\n".join(f"  {e}" for e in errors[:_SHOWN])
+    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    return SampleError(
+        f'{len(errors)} rows can\'t be judged; on_bad="skip" leaves them out:\n{shown}{more}',
+        position=errors[0].position,
+        sample_id=errors[0].sample_id,
+    )
+
+
 def _adapted(adapter: Adapter, row: Mapping[str, object]) -> Mapping[str, object] | None:
     try:
         found = adapter(row)
@@ -520,11 +533,17 @@ def _suffix(path: Path) -> str:
 
 def _files_in(folder: Path) -> list[Path]:
     """Return the files with rows in a folder and its subfolders; JSON files only if there are no others."""
-
     paths = sorted(folder.rglob("*"), key=lambda path: (path.parent, path.name))
-    shown = [path for path in paths if "/." not in f"/{path.relative_to(folder).as_posix()}" and path.is_file()]
-    rows = [path for path in shown if _suffix(path) in _JSONL + _PARQUET]
-    return rows or [path for path in shown if _suffix(path) in _JSON]
+    shown = [path for path in paths if not _is_hidden(path.relative_to(folder)) and path.is_file()]
+
+    def of(suffixes: tuple[str, ...]) -> list[Path]:
+        return [path for path in shown if _suffix(path) in suffixes]
+
+    return of(_JSONL + _PARQUET) or of(_JSON)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -551,12 +570,21 @@ _OPENERS: Mapping[bytes, Callable[[Path, str], Any]] = {
 }
 
 
+def _rows_of_package_in(folder: Path, package: Path) -> Iterator[_Row]:
+    """Yield the rows of a package, or of an archive with packages, in a folder."""
+    name = package.relative_to(folder).as_posix()
+    if not package.is_dir():
+        return _rows_of_archive(package, name.removesuffix(package.suffix), is_inside=True)
+    return iter([_row_of_package(package, package.resolve().name if package == folder else name)])
+
+
 def _row_of_package(folder: Path, name: str, where: str = "") -> _Row:
     """Return the row of a package, or the reason why it can't be read."""
+    where = where or str(folder)
     try:
-        return _Row(where or str(folder), read_package(folder, name))
+        return _Row(where, read_package(folder, name))
     except (ValueError, OSError) as e:
-        return _Row(where or str(folder), None, str(e), name)
+        return _Row(where, None, str(e), name)
 
 
 def _rows_of_archive(path: Path, name: str, is_inside: bool = False) -> Iterator[_Row]:
