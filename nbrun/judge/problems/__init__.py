@@ -35,7 +35,7 @@ from nbrun.judge.problems.shapes import (
     CARRIED,
     ID_COLUMNS,
     NEEDED_COLUMNS,
-    SHAPES,
+    OWN,
     SOLUTIONS,
     STATEMENTS,
     TEST_SETS,
@@ -139,7 +139,7 @@ def _shape_for(row: Mapping[str, object], tests: Sequence[str]) -> Shape:
     others = [name for name in tests if name not in TEST_SETS and not is_missing(row.get(name))]
     if not others and row.get("not_supported") is None:
         raise ValueError(_unknown(row))
-    return SHAPES[-1]
+    return OWN
 
 
 # ---- tests
@@ -152,8 +152,12 @@ def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -
         if (read := _read_set(draft, name)) is not None:
             found[draft.column(name)] = read
     _add_tests(problem, found)
-    if not problem["tests"] and not problem.get("not_supported"):
+    if _lacks_tests(problem):
         raise ValueError(_no_test(draft, found))
+
+
+def _lacks_tests(problem: Mapping[str, object]) -> bool:
+    return not problem["tests"] and not problem.get("not_supported")
 
 
 def _no_test(draft: Draft, found: Collection[str]) -> str:
@@ -195,7 +199,7 @@ def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, objec
     names = dict.fromkeys((*_ALWAYS, *tests))
     _add_tests(problem, {name: _exact_tests(row[name], name) for name in names if row.get(name) is not None})
     problem |= limits_of(row) | {key: row[key] for key in CARRIED if row.get(key) is not None}
-    if not problem["tests"] and not problem.get("not_supported"):
+    if _lacks_tests(problem):
         raise ValueError("it has no test")
     return problem
 
@@ -217,17 +221,24 @@ def _exact_test(test: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settle_files(problem: dict[str, object]) -> None:
+    """Check the names of a problem's files, and leave out those that mean a standard stream."""
     files = problem["stream_files"]
     if not isinstance(files, Mapping):
         raise ValueError(f"'stream_files' is a {type(files).__name__}, not a mapping with 'input' and 'output'")
-    named = {key: str(first(files, key) or "").strip() for key in ("input", "output")}
-    names = {key: name for key, name in named.items() if name.lower() not in _STANDARD}
-    for key, name in names.items():
-        if not _FILE.fullmatch(name):
-            raise ValueError(f"its {key} file is called {name[:40]!r}: give a plain name of letters, digits, . _ + -")
+    names = {side: name for side in ("input", "output") if (name := _file_name(files, side))}
     problem["stream_files"] = names
     if not names:
         del problem["stream_files"]
+
+
+def _file_name(files: Mapping[str, object], side: str) -> str:
+    """Return the name of the file for a side; empty if it is the standard stream."""
+    name = str(first(files, side) or "").strip()
+    if name.lower() in _STANDARD:
+        return ""
+    if not _FILE.fullmatch(name):
+        raise ValueError(f"its {side} file is called {name[:40]!r}: give a plain name of letters, digits, . _ + -")
+    return name
 
 
 def no_solutions(problem: Mapping[str, object]) -> str | None:
@@ -326,8 +337,16 @@ class RecentProblems:
         """
         with self._lock:
             known = self._known.get(id(sample))
-        if known is not None and known[0] is sample:
+        if known is not None:
             return known[1]
+        problem = self._read(sample, name)
+        with self._lock:
+            self._known[id(sample)] = (sample, problem)
+            while len(self._known) > self._keep:
+                self._known.popitem(last=False)
+        return problem
+
+    def _read(self, sample: Mapping[str, object], name: str) -> dict[str, Any]:
         try:
             problem = read_row(sample, self._tests).problem
         except ValueError as e:
@@ -335,10 +354,6 @@ class RecentProblems:
         if problem.get("not_supported"):
             raise NotSupportedError(f"problem {name!r} is not supported: {problem['not_supported']}.")
         self._check(name, problem)
-        with self._lock:
-            self._known[id(sample)] = (sample, problem)
-            while len(self._known) > self._keep:
-                self._known.popitem(last=False)
         return problem
 
     def forget(self) -> None:

@@ -39,6 +39,7 @@ from nbrun.judge.problems.values import (
 )
 from nbrun.samples import read_items
 from nbrun.tuning import TUNING
+from nbrun.verdicts import mapping
 
 Row = Mapping[str, object]
 
@@ -177,8 +178,8 @@ class Shape:
         for group, column in _found(row, {group: (group, *others) for group, others in groups.items()}).items():
             fields[group] = read_solutions(row[column], column, language)
         fields |= limits_of(row, self.unit_s) | cells_of(row, CARRIED)
-        if files := {side: row[column] for side, column in _found(row, self.files).items()}:
-            fields["stream_files"] = files
+        if files := _found(row, self.files):
+            fields["stream_files"] = {side: row[column] for side, column in files.items()}
         return fields
 
 
@@ -318,6 +319,15 @@ def decoded(text: str, where: str) -> object:
     Raises:
         ValueError: the text is anything else, or is decompressed to more than `TUNING.livecodebench_max_bytes`.
     """
+    data = _decompressed(text, where)
+    try:
+        value = load_text_and_lists(data) if data[:1] == b"\x80" else data.decode()
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{where!r} can't be decoded: {e}") from None
+
+
+def _decompressed(text: str, where: str) -> bytes:
     most = TUNING.livecodebench_max_bytes
     try:
         packed = base64.b64decode("".join(text.split()), validate=True)
@@ -327,11 +337,7 @@ def decoded(text: str, where: str) -> object:
         raise ValueError(f"{where!r} is neither JSON nor base64 of zlib: {e}") from None
     if unpack.unconsumed_tail or not unpack.eof:
         raise ValueError(f"{where!r} is cut off, or takes more than {most >> 20} MiB once it is decompressed")
-    try:
-        value = load_text_and_lists(data) if data[:1] == b"\x80" else data.decode()
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f"{where!r} can't be decoded: {e}") from None
+    return data
 
 
 def load_text_and_lists(data: bytes) -> object:
@@ -470,16 +476,20 @@ def _exchange(row: Row) -> dict[str, object]:
 def _ioi(draft: Draft) -> None:
     """Name a subtask, and mark it as not supported if it needs a grader, a manager or another data set's tests."""
     row = draft.row
-    task = text_of(row, "task_type") or "Batch"
-    grader = plain(first(row, "grader_files"))
-    if task != "Batch":
-        draft.fields["not_supported"] = f"IOI tasks of type {task}"
-    elif grader and grader not in ("[]", "{}"):
-        draft.fields["not_supported"] = "IOI tasks whose solutions are linked with a grader (grader_files)"
-    elif not draft.sets:
-        draft.fields["not_supported"] = "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"
+    if refusal := _refusal_of_ioi(row, bool(draft.sets)):
+        draft.fields["not_supported"] = refusal
     name, subtask = str(first(row, "id", "name")), row.get("subtask")
     draft.fields["id"] = name if is_missing(subtask) else f"{name}/{subtask}"
+
+
+def _refusal_of_ioi(row: Row, has_tests: bool) -> str | None:
+    task = text_of(row, "task_type") or "Batch"
+    if task != "Batch":
+        return f"IOI tasks of type {task}"
+    grader = plain(first(row, "grader_files"))
+    if grader and grader not in ("[]", "{}"):
+        return "IOI tasks whose solutions are linked with a grader (grader_files)"
+    return None if has_tests else "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"
 
 
 #: Limits are in seconds and megabytes.
@@ -527,17 +537,19 @@ def _complete(draft: Draft, prompt: str, name: str) -> None:
 
 
 def _completed(item: Any, prompt: str, name: str) -> Any:
-    """Put the prompt before a solution; if it defines the function, only the part of the prompt above the function."""
     code = item.get("solution") if isinstance(item, Mapping) else None
-    if not isinstance(code, str):
-        return item
-    head, defined, _ = prompt.partition(f"def {name}(")
-    if f"def {name}(" not in code:
-        return {**item, "solution": prompt + code}
-    is_line = not defined or not head.rpartition("\n")[2].strip()  # else the function doesn't begin a line
-    if not is_line or not head.strip() or head.strip() in code or "from __future__" in code:
-        return item
-    return {**item, "solution": f"{head.rstrip()}\n\n\n{code}"}
+    return {**item, "solution": _after_prompt(code, prompt, f"def {name}(")} if isinstance(code, str) else item
+
+
+def _after_prompt(code: str, prompt: str, definition: str) -> str:
+    """Put the prompt before code; if that defines the function, only the part of the prompt above the function."""
+    if definition not in code:
+        return prompt + code
+    head, defined, _ = prompt.partition(definition)
+    if defined and head.rpartition("\n")[2].strip():  # the function doesn't begin a line
+        return code
+    is_there = head.strip() in code or "from __future__" in code
+    return code if is_there else f"{head.rstrip()}\n\n\n{code}"
 
 
 # ---- HumanEval
@@ -824,11 +836,11 @@ def _check_fusion(draft: Draft, labels: Mapping[str, object]) -> None:
     value = draft.sets["test"]
     if not _is_code(value):
         value = draft.sets["test"] = parsed(value, "test")
-    if not isinstance(value, Mapping) or "code" not in value:
+    about = mapping(value)
+    if "code" not in about:
         return
-    refusal = _refusal_of_code(labels.get("execution_language") or labels.get("programming_language") or "python")
-    if value.get("asset"):
-        refusal = refusal or "test code that needs files (asset)"
+    language = labels.get("execution_language") or labels.get("programming_language") or "python"
+    refusal = _refusal_of_code(language) or (about.get("asset") and "test code that needs files (asset)")
     if refusal:
         draft.fields["not_supported"] = refusal
 
@@ -838,10 +850,9 @@ def _is_code(value: object) -> bool:
 
 
 def _fusion_tests(value: Any, where: str, function: str | None, labels: Mapping[str, Any]) -> Tests:
-    if _is_code(value) and labels.get("entry_point") and "def check(" in value:
-        return check_of(value, labels["entry_point"], where)
     if _is_code(value):
-        return code_tests([value], where)
+        entry = labels.get("entry_point")
+        return check_of(value, entry, where) if entry and "def check(" in value else code_tests([value], where)
     match plain(value):
         case [str(), *_] as codes:
             return code_tests(codes, where, labels.get("test_setup_code") or "")

@@ -112,24 +112,33 @@ def _is_no_solution(item: object) -> bool:
 
 def _read_mapping(columns: Mapping[str, Any], where: str, language: object) -> object:
     """Return a struct of lists with `solution` and `language` in it; a mapping of languages to sources as items."""
-    code = _key_of(columns, _CODE)
+    code, name = _key_of(columns, _CODE), _key_of(columns, _LANGUAGE) or "language"
     if not code:
         return _read_by_language(columns, where)
-    codes: Any = columns[code]
-    if isinstance(codes, str):
+    if isinstance(columns[code], str):
         return [_read_item(columns, language)]
-    name = _key_of(columns, _LANGUAGE) or "language"
+    codes, names = _lists_of(columns, code, name, where)
+    if not {*map(type, codes), *map(type, names)} <= {int, str}:
+        codes = list(map(_decoded, codes))
+        names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
+    renamed = {code: "solution", name: "language"}
+    return {renamed.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
+
+
+def _lists_of(columns: Mapping[str, Any], code: str, name: str, where: str) -> tuple[list[Any], list[Any]]:
+    """Return the sources in a struct of lists, and the language of each.
+
+    Raises:
+        ValueError: there are not as many of both.
+    """
+    codes: Any = columns[code]
     names: Any = columns.get(name)
     if isinstance(codes, list) and not isinstance(names, list):  # one language for all of them, or none
         names = [names] * len(codes)
     if not isinstance(codes, list) or len(codes) != len(names):
         counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
-    if not {*map(type, codes), *map(type, names)} <= {int, str}:
-        codes = list(map(_decoded, codes))
-        names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
-    renamed = {code: "solution", name: "language"}
-    return {renamed.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
+    return codes, names
 
 
 def _key_of(columns: Mapping[str, object], names: tuple[str, ...]) -> str:
@@ -176,25 +185,33 @@ def _read_item(item: Any, language: object) -> Any:
         item = inner
     match item:
         case dict():
-            return _read_fields(item, language)
+            return item if _is_usual(item) else _read_fields(item, language)
         case [name, str(code)] if language_name(name):
             return {"language": name, "solution": code}
     return item
 
 
+def _is_usual(item: dict[str, object]) -> bool:
+    """Return whether an item is as it should be; five times faster than reading it."""
+    return item.keys() == {"solution", "language"} and all(map(_is_text, item.values()))
+
+
 def _read_fields(item: dict[str, object], language: object) -> dict[str, object]:
-    if item.keys() == {"solution", "language"} and all(map(_is_text, item.values())):
-        return item  # the usual case, five times faster
     item = {key: _decoded(value) for key, value in item.items()}
     name = column_of(item, *_LANGUAGE)
     if name is not None:
         item[name] = _language_of(item[name], "", None)
-    code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
-    if code is None or ("solution" in item and name == "language"):
+    code = _key_of_text(item)
+    if not code or ("solution" in item and name == "language"):
         return item
     rest = {key: value for key, value in item.items() if key not in (code, name, "language")}
     named = {} if name is None else {"language": item[name]}
     return rest | _read_text(str(item[code]), language) | named
+
+
+def _key_of_text(item: Mapping[str, object]) -> str:
+    """Return the first key under which an item has a source as text; empty if there is none."""
+    return next((name for name in _CODE if isinstance(item.get(name), str)), "")
 
 
 def _is_text(value: object) -> bool:
@@ -280,16 +297,21 @@ def by_problem(rows: Iterable[Mapping[str, object]]) -> dict[str, dict[str, list
     """
     found: dict[str, dict[str, list[dict[str, object]]]] = defaultdict(lambda: defaultdict(list))
     for position, row in enumerate(rows):
-        if not isinstance(row, Mapping) or not are_submissions(row):
-            about = ", ".join(map(str, row)) if isinstance(row, Mapping) else f"a {type(row).__name__}"
-            raise ValueError(
-                f"row {position} of submissions= is no submission ({about}): it needs problem_id, source and verdict"
-            )
+        _check_submission(row, position)
         group = group_of(first(row, *_VERDICT))
         if group is not None:
             item = {"language": first(row, *_SUBMITTED_IN), "solution": first(row, *_SUBMITTED)}
             found[_problem(row)][group] += read_solutions([item], "submissions")
     return found
+
+
+def _check_submission(row: object, position: int) -> None:
+    if isinstance(row, Mapping) and are_submissions(row):
+        return
+    about = ", ".join(map(str, row)) if isinstance(row, Mapping) else f"a {type(row).__name__}"
+    raise ValueError(
+        f"row {position} of submissions= is no submission ({about}): it needs problem_id, source and verdict"
+    )
 
 
 def _problem(row: Mapping[str, object]) -> str:

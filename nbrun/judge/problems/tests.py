@@ -138,16 +138,18 @@ def _opened(value: Any, where: str) -> object:
     if isinstance(value, bytes):
         value = parsed(value, where)
     while isinstance(value, str):
-        if not value.strip():
-            return None
-        try:
-            value = parsed(value, where)
-        except ValueError as e:
-            if _CODE.search(value) is None:
-                raise
-            hint = "test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval"
-            raise ValueError(f"{e}; {hint}") from None
+        value = _parsed_tests(value, where) if value.strip() else None
     return value
+
+
+def _parsed_tests(text: str, where: str) -> object:
+    try:
+        return parsed(text, where)
+    except ValueError as e:
+        if _CODE.search(text) is None:
+            raise
+        hint = "test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval"
+        raise ValueError(f"{e}; {hint}") from None
 
 
 def _all(kind: type, values: Iterable[object]) -> bool:
@@ -172,7 +174,7 @@ def _are_tests(value: Any) -> bool:
         return False
     if _all(str, value):
         return all(map(_CODE.search, value))
-    return _all(dict, value) and not any("" in _sides_of(test) for test in value)
+    return _all(dict, value) and all(map(_has_sides, value))
 
 
 # ---- mappings
@@ -186,7 +188,7 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     for key in ("test_cases", "tests"):
         if key in value:
             return read_tests(value[key], f"{where}.{key}", function)
-    if "" not in _sides_of(value):
+    if _has_sides(value):
         return _read_sides(value, where, function)
     if value and _all(dict, value.values()):  # name -> test
         return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
@@ -216,16 +218,24 @@ def _read_columns(struct: Mapping[str, Any], where: str, function: str | None, l
     """
     columns = {key: cells for key, cells in struct.items() if isinstance(cells, list)}
     counts = [len(columns[side]) if side in columns else "no" for side in _SIDES]
-    if not counts[0] == counts[1] != "no":
+    if "no" in counts or counts[0] != counts[1]:
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
-    full = {key: cells for key, cells in columns.items() if len(cells) == counts[0]}
-    rows = [dict(zip(full, cells, strict=True)) for cells in zip(*full.values(), strict=True)]
-    return _read_list(rows, where, function, lines and len(columns) == 2)
+    return _read_list(_rows_of(columns), where, function, lines and len(columns) == 2)
+
+
+def _rows_of(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Return a mapping for each test, with the columns that have a value for each."""
+    full = {key: cells for key, cells in columns.items() if len(cells) == len(columns["input"])}
+    return [dict(zip(full, cells, strict=True)) for cells in zip(*full.values(), strict=True)]
 
 
 def _sides_of(test: Mapping[Any, object]) -> list[str]:
     """Return the keys of a test's input and output; empty for a side that it lacks."""
     return [next(filter(test.__contains__, names), "") for names in _SIDES.values()]
+
+
+def _has_sides(test: Mapping[Any, object]) -> bool:
+    return all(_sides_of(test))
 
 
 def _lacking(test: Mapping[Any, object]) -> str:
@@ -239,19 +249,21 @@ def _lacking(test: Mapping[Any, object]) -> str:
 
 def _as_test(test: object, where: str) -> dict[str, Any]:
     """Return a test as a mapping whose sides are called "input" and "output"; raise ValueError if it lacks one."""
+    if isinstance(test, dict):
+        return test if test.keys() >= _SIDES.keys() else _with_usual_names(test, where)
     if isinstance(test, list) and len(test) == 2:
         return {"input": test[0], "output": test[1]}
     if is_missing(test):
         raise ValueError(f"{where} holds nothing")
-    if not isinstance(test, dict):
-        raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
-    if "input" in test and "output" in test:
-        return test
-    if "" in _sides_of(test):
+    raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
+
+
+def _with_usual_names(test: dict[Any, Any], where: str) -> dict[str, Any]:
+    if not _has_sides(test):
         test = {str(key).lower(): value for key, value in test.items()}  # "Input", "Output"
-    names = dict(zip(_sides_of(test), _SIDES, strict=True))
-    if "" in names:
+    if not _has_sides(test):
         raise ValueError(f"{where} is a mapping without {_lacking(test)}")
+    names = dict(zip(_sides_of(test), _SIDES, strict=True))
     return {names.get(key, key): value for key, value in test.items()}
 
 
@@ -273,11 +285,14 @@ def _function_of(row: Mapping[str, object], where: str, function: str | None) ->
     kind = _kind_of(row)
     about = mapping_in(first(row, "metadata"), f"{where}.metadata")
     name = first(row, "fn_name") or about.get("func_name") or function
-    if kind not in (*_CALLS, *_STREAMS):
+    if kind in _CALLS:
+        if not name:
+            raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")
+    elif kind not in _STREAMS:
         raise ValueError(f"{where} has type {kind!r}, which isn't known here")
-    if kind in _CALLS and not name:
-        raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")
-    return str(name) if name and kind in ("", *_CALLS) else None
+    elif kind:
+        return None
+    return str(name) if name else None
 
 
 def _kind_of(row: Mapping[str, object]) -> str:
@@ -289,13 +304,11 @@ def _read_test(test: Mapping[str, Any], where: str, lines: bool) -> dict[str, An
     given, due = test["input"], test["output"]
     if type(given) is str is type(due) and len(test) == 2:  # the usual case, in a faster way
         return {"input": _unix(given), "output": _unix(due)}
-    given, due = _of_stream(given, "stdin"), _of_stream(due, "stdout")
-    alternatives: list[Any] = []
-    if isinstance(due, list) and _are_alternatives(due, isinstance(given, str) and not lines):
-        due, *alternatives = due
-    out: dict[str, Any] = {"input": _stream(given, "input", where), "output": _stream(due, "output", where)}
+    given = _of_stream(given, "stdin")
+    right, *others = _right_outputs(_of_stream(due, "stdout"), isinstance(given, str) and not lines)
+    out: dict[str, Any] = {"input": _stream(given, "input", where), "output": _stream(right, "output", where)}
     out |= extras_of(test)
-    if alternatives := first(test, "alternatives") or alternatives:
+    if alternatives := first(test, "alternatives") or others:
         out["alternatives"] = [_stream(other, "output", where) for other in alternatives]
     return out
 
@@ -304,15 +317,21 @@ def _of_stream(side: Any, stream: str) -> Any:
     return side.get(stream) if isinstance(side, dict) else side
 
 
-def _are_alternatives(due: list[object], may_be: bool) -> bool:
-    """Return whether a list of outputs is alternatives, as in xCodeEval; a list of texts alone only if it `may_be`."""
-    return (may_be and len(due) > 1) or any(isinstance(other, list) for other in due)
+def _right_outputs(due: Any, may_be_several: bool) -> list[Any]:
+    """Return the outputs that are right.
+
+    A list is several of them, as in xCodeEval, if a list is in it; one of texts only if it `may_be_several`.
+    """
+    if not isinstance(due, list):
+        return [due]
+    are_several = (may_be_several and len(due) > 1) or any(isinstance(other, list) for other in due)
+    return due if are_several else [due]
 
 
 def extras_of(test: Mapping[str, object]) -> dict[str, object]:
     """Return the name and the validator flags of a test, where it has them."""
-    found: dict[str, object] = {"name": None if test.get("name") is None else str(test["name"])}
-    found["flags"] = flags_of(test.get("flags"))
+    name = "" if test.get("name") is None else str(test["name"])
+    found = {"name": name, "flags": flags_of(test.get("flags"))}
     return {key: value for key, value in found.items() if value}
 
 
@@ -322,12 +341,16 @@ def _stream(value: object, side: str, where: str) -> str | bytes:
     if isinstance(value, bytes):
         return value.replace(b"\r\n", b"\n")
     if isinstance(value, list) and _all(str, value):
-        return _unix("".join(line.removesuffix("\n") + "\n" for line in value))
+        return _unix(_joined_lines(value))
     if is_missing(value):
         raise ValueError(f"{where}: its {side} holds nothing")
     if type(value) not in _NUMBERS:
         raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
     return str(value)
+
+
+def _joined_lines(lines: Iterable[str]) -> str:
+    return "".join(line.removesuffix("\n") + "\n" for line in lines)
 
 
 def _unix(text: str) -> str:
@@ -415,8 +438,10 @@ def _with_int_keys(arguments: object) -> object:
 
 def _arguments(given: object, where: str) -> object:
     """Return the values of arguments; text has a line of JSON for each, or all of them by their names."""
+    if isinstance(given, (list, dict)):
+        return given
     if not isinstance(given, str):
-        return given if isinstance(given, (list, dict)) else [given]
+        return [given]
     for read in (_lines_of_json, _printed_lines, _by_name):
         try:
             return read(given)
@@ -502,11 +527,13 @@ def _imported(code: str) -> Iterator[str]:
 def _check_code(code: object, where: str) -> None:
     if not isinstance(code, str) or not code.strip():
         raise ValueError(f"{where} holds no code")
-    if len(code) >= _LONGEST_PARSED:
-        return
-    if not any(isinstance(node, (ast.Assert, ast.Call, ast.Raise)) for node in ast.walk(_tree(code, where))):
+    if len(code) < _LONGEST_PARSED and not any(map(_may_fail, ast.walk(_tree(code, where)))):
         shown = f"{where} is {code.strip()[:40]!r}"
         raise ValueError(f"{shown}, neither a test with input and output nor code that checks anything")
+
+
+def _may_fail(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Assert, ast.Call, ast.Raise))
 
 
 def _tree(code: str, where: str) -> ast.Module:
@@ -556,25 +583,32 @@ def read_test_file(code: str, where: str) -> Tests:
 
 def _calls_of(node: ast.stmt, where: str) -> Iterator[str]:
     """Yield the code that runs each test that a statement of a test file defines."""
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        if _PYTEST.search(ast.unparse(node)):
+    match node:
+        case ast.Import() | ast.ImportFrom() if _PYTEST.search(ast.unparse(node)):
             raise ValueError(f"{where!r} holds a test file that imports pytest, which isn't judged here")
-    elif isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-        yield _call_of(node, node.name, 0, where)
-    elif isinstance(node, ast.ClassDef):
-        yield from _calls_of_class(node, where)
+        case ast.FunctionDef() if node.name.startswith("test"):
+            yield _call_of(node, node.name, 0, where)
+        case ast.ClassDef() if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
+            tests = filter(_is_test, _methods_of(node))
+            yield from (_UNITTEST.format(case=node.name, method=name) for name in tests)
+        case ast.ClassDef(bases=[]) if node.name.startswith("Test"):
+            yield from _calls_of_plain_class(node, where)
 
 
-def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
-    """Yield the code that runs each test method: of a class of `unittest`, or of a plain class as pytest runs them."""
-    methods = {part.name: part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))}
-    tests = [name for name in methods if name.startswith("test")]
-    if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
-        yield from (_UNITTEST.format(case=node.name, method=name) for name in tests)
-    elif node.name.startswith("Test") and not node.bases:
-        before = "".join(f"_test.{name}(); " for name in filter(methods.__contains__, ("setup_method", "setUp")))
-        for name in tests:
-            yield f"_test = {node.name}(); {before}{_call_of(methods[name], f'_test.{name}', 1, where)}"
+def _calls_of_plain_class(node: ast.ClassDef, where: str) -> Iterator[str]:
+    """Yield the code that runs each test method of a class as pytest runs them."""
+    methods = _methods_of(node)
+    before = "".join(f"_test.{name}(); " for name in ("setup_method", "setUp") if name in methods)
+    for name in filter(_is_test, methods):
+        yield f"_test = {node.name}(); {before}{_call_of(methods[name], f'_test.{name}', 1, where)}"
+
+
+def _methods_of(node: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+    return {part.name: part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))}
+
+
+def _is_test(name: str) -> bool:
+    return name.startswith("test")
 
 
 #: Runs a method with the fixtures of its class; a failure is raised, and a method that skips itself has passed.

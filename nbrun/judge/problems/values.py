@@ -245,17 +245,19 @@ def seconds(value: Any, where: str, unit_s: float | None = None) -> float | None
     """
     if _is_no_limit(value):
         return None
-    if is_json_text(value):
-        value = parsed(value, where)
-    elif str(getattr(value, "dtype", "")).startswith("timedelta64"):
-        value = value.astype("timedelta64[us]").tolist()
-    if hasattr(value, "total_seconds"):  # a timedelta
-        value = {"seconds": value.total_seconds()}
+    value = parsed(value, where) if is_json_text(value) else _with_seconds(value)
     if not isinstance(value, Mapping):
         return _quantity(value, where, _SECONDS).times(unit_s, _BARE_SECONDS)
     if value.keys().isdisjoint(_PARTS):
         raise ValueError(f"{where!r} is {value!r}, not a number, and has no 'seconds'")
     return sum(number(value.get(part) or 0, where) * factor for part, factor in _PARTS.items()) or None
+
+
+def _with_seconds(value: Any) -> Any:
+    """Return a span of time of the standard library, numpy or pandas as `{"seconds"}`; any other value unchanged."""
+    if str(getattr(value, "dtype", "")).startswith("timedelta64"):
+        value = value.astype("timedelta64[us]").tolist()
+    return {"seconds": value.total_seconds()} if hasattr(value, "total_seconds") else value
 
 
 def megabytes(value: object, where: str, unit_mb: float | None = None) -> float | None:
