@@ -25,9 +25,10 @@ import select
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -227,9 +228,9 @@ class FlagRules:
     def _are_same(self, want: bytes, got: bytes) -> bool:
         if (self.absolute, self.relative) == (None, None) or not _FLOAT.fullmatch(want):
             return not self.case_sensitive and want.lower() == got.lower()
-        if not _FLOAT.fullmatch(got):
-            return False
-        a, b = float(want), float(got)
+        return _FLOAT.fullmatch(got) is not None and self._are_close(float(want), float(got))
+
+    def _are_close(self, a: float, b: float) -> bool:
         if not math.isfinite(a - b):
             return a == b or (math.isnan(a) and math.isnan(b))  # C writes `-nan`, packages write `NaN`
         return abs(a - b) <= max(self.absolute or 0.0, (self.relative or 0.0) * abs(a))
@@ -453,14 +454,15 @@ def lacks_memory(stderr: str) -> bool:
 def _failure(item: Mapping[str, object], run: ProgramRun, limits: Limits) -> JudgeError:
     """Return the error for a checker that came to no conclusion: its name, and the resource that it ran out of."""
     ending = run.ending
-    how = f"returned {ending.return_code}"
+    how, lacked = f"returned {ending.return_code}", ""
     if ending.cause is not None:
-        how = f"exceeded its limit ({ending.cause}): it ran out of {_RESOURCES[ending.cause]}"
+        lacked = _RESOURCES[ending.cause]
+        how = f"exceeded its limit ({ending.cause}): it ran out of {lacked}"
     elif ending.memory_mb > limits.memory_limit_mb or lacks_memory(run.note):
-        how = "ran out of memory"
-    for lacked, most in (("time", f"{limits.time_limit_s:g} s"), ("memory", f"{limits.memory_limit_mb:g} MB")):
-        if how.endswith(f"out of {lacked}"):
-            how += f" (it may use {most})"
+        how, lacked = "ran out of memory", "memory"
+    most = {"time": f"{limits.time_limit_s:g} s", "memory": f"{limits.memory_limit_mb:g} MB"}
+    if lacked in most:
+        how += f" (it may use {most[lacked]})"
     text = f"the checker{name_of(item)} {how}, which says nothing of the solution. {run.note}".rstrip()
     return JudgeError(text, retriable=ending.cause in ("cpu", "wall"))
 
@@ -509,9 +511,8 @@ class _ProgramChecker(ABC):
             if not result.accepted:
                 return result
             results.append(result)
-        score = min((r.score for r in results if r.score is not None), default=None)
-        share = min((r.multiplier for r in results if r.multiplier is not None), default=None)
-        return CheckerResult(True, "\n".join(r.note for r in results if r.note), score, share)
+        note = "\n".join(filter(None, (result.note for result in results)))
+        return CheckerResult(True, note, _least(r.score for r in results), _least(r.multiplier for r in results))
 
     def _concluded(self, item: Mapping[str, object], run: ProgramRun, limits: Limits) -> CheckerResult:
         """Return what one program decided.
@@ -555,33 +556,7 @@ class KattisValidator(_ProgramChecker):
         limits = replace(limits, wall_limit_s=max(limits.wall_limit_s, wall_limit_s + limits.time_limit_s))
         program = self.programs[0]
         with runner.prepared(program, given, self._arguments(given)) as start:
-            to_solution_read, to_solution_write = os.pipe()
-            to_validator_read, to_validator_write = os.pipe()
-            runs: list[ProgramRun] = []
-            errors: list[BaseException] = []
-
-            def validate() -> None:
-                try:
-                    runs.append(start(limits, {"stdin": to_validator_read, "stdout": to_solution_write}))
-                except BaseException as e:  # raised below, by the thread that waits for this one
-                    errors.append(e)
-
-            thread = threading.Thread(target=validate, name="nbrun-judge-validator", daemon=True)
-            try:
-                thread.start()
-            except BaseException:
-                for fd in (to_solution_read, to_solution_write, to_validator_read, to_validator_write):
-                    os.close(fd)
-                raise
-            try:
-                with os.fdopen(os.dup(to_solution_read), "rb", buffering=0) as unread:
-                    ending = launch(to_solution_read, to_validator_write)
-                    _drain(unread.fileno(), thread)
-            finally:
-                thread.join()
-        if errors:
-            raise errors[0]
-        run = runs[0]
+            ending, run = _run_both(partial(start, limits), launch)
         validator_s = run.ending.cpu_s + run.ending.delay_s
         if ending.cause is not None and not ending.is_unheard:
             # The solution was ended by a limit while the validator listened: what became of that doesn't count.
@@ -633,14 +608,19 @@ class TestlibChecker(_ProgramChecker):
         super().__init__([{"language": "CPP", "solution": text, "files": others, "name": name}], flags, accepted_from)
 
     def _result(self, run: ProgramRun) -> CheckerResult | None:
-        code, score = run.ending.return_code, None
-        if partial := _PARTIAL.match(run.note):  # its exit code depends on the share, and on testlib's version
-            score = int(partial[1]) / 100
-        elif code == _POINTS_CODE and (points := _POINTS.match(run.note)):
-            score = number_of(points[1])
+        code, score = run.ending.return_code, _testlib_score(run)
         if score is not None:
             return CheckerResult(score >= self._accepted_from, run.note, score)
         return CheckerResult(code == 0, run.note) if code in _TESTLIB else None
+
+
+def _testlib_score(run: ProgramRun) -> float | None:
+    """Return the points that a checker with testlib gave; None if it gave none."""
+    if partial := _PARTIAL.match(run.note):  # its exit code depends on the share, and on testlib's version
+        return int(partial[1]) / 100
+    if run.ending.return_code == _POINTS_CODE and (points := _POINTS.match(run.note)):
+        return number_of(points[1])
+    return None
 
 
 class PrintedScore(_ProgramChecker):
@@ -655,12 +635,55 @@ class PrintedScore(_ProgramChecker):
     files = ("{at}/input", "{at}/answer", "{at}/output")
 
     def _result(self, run: ProgramRun) -> CheckerResult | None:
-        words = run.output.split()
-        if run.ending.return_code != 0 or not words:
+        score = _printed_score(run.output)
+        if run.ending.return_code != 0 or score is None:
             return None
-        score = number_of({"true": "1", "false": "0"}.get(words[-1].lower(), words[-1]))
         partial = score if score not in (0, 1) else None  # a plain verdict needs no score
-        return None if score is None else CheckerResult(score >= self._accepted_from, run.note, partial)
+        return CheckerResult(score >= self._accepted_from, run.note, partial)
+
+
+def _printed_score(output: str) -> float | None:
+    """Return the score in the last word of an output; None if it is none."""
+    word = output.split()[-1:]
+    return number_of({"true": "1", "false": "0"}.get(word[0].lower(), word[0])) if word else None
+
+
+def _least(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _run_both(
+    validate: Callable[[Mapping[str, int]], ProgramRun], launch: Callable[[int, int], ExitStatus]
+) -> tuple[ExitStatus, ProgramRun]:
+    """Run a solution, and beside it in a thread a validator; the output of each is the other's input.
+
+    Raises:
+        JudgeError: the machinery failed.
+    """
+    to_solution_read, to_solution_write = os.pipe()
+    to_validator_read, to_validator_write = os.pipe()
+    validated: Future[ProgramRun] = Future()
+
+    def run_validator() -> None:
+        try:
+            validated.set_result(validate({"stdin": to_validator_read, "stdout": to_solution_write}))
+        except BaseException as e:  # raised below, by the thread that waits for this one
+            validated.set_exception(e)
+
+    thread = threading.Thread(target=run_validator, name="nbrun-judge-validator", daemon=True)
+    try:
+        thread.start()
+    except BaseException:
+        for fd in (to_solution_read, to_solution_write, to_validator_read, to_validator_write):
+            os.close(fd)
+        raise
+    try:
+        with os.fdopen(os.dup(to_solution_read), "rb", buffering=0) as unread:
+            ending = launch(to_solution_read, to_validator_write)
+            _drain(unread.fileno(), thread)
+    finally:
+        thread.join()
+    return ending, validated.result()
 
 
 def _drain(fd: int, thread: threading.Thread) -> None:
@@ -700,9 +723,13 @@ def checker_of(
         own = {"type": "testlib", "source": own}
     if not isinstance(own, Mapping):
         return as_checker(own)
+    least = own.get("accepted_from") if accepted_from is None else accepted_from
+    return _described(own, testlib, 1.0 if least is None else float(least))
+
+
+def _described(own: Mapping[str, Any], testlib: str | Path | None, accepted_from: float) -> Checker:
+    """Return the checker that a problem's mapping describes."""
     flags = own.get("flags") or ()
-    points = (accepted_from, own.get("accepted_from"), 1.0)
-    least = float(next(value for value in points if value is not None))
     match own.get("type"):
         case "kattis":
             return KattisComparison(flags)
@@ -710,7 +737,8 @@ def checker_of(
             return KattisValidator(own["programs"], flags)
         case "prints_score":
             program = {"language": own.get("language") or "PYTHON3", "solution": own["source"]}
-            return PrintedScore([program], accepted_from=least)
+            return PrintedScore([program], accepted_from=accepted_from)
         case "testlib":
-            return TestlibChecker(own["source"], testlib, files=own.get("files"), flags=flags, accepted_from=least)
+            files = own.get("files")
+            return TestlibChecker(own["source"], testlib, files=files, flags=flags, accepted_from=accepted_from)
     raise NotSupportedError(f"the problem's checker is {str(own)[:80]!r}, of no kind that is known here.")
