@@ -418,9 +418,7 @@ def open_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
     names: set[str] | None = None  # of the archives that were there when the file was last found missing
     for attempt in range(TRIES):
         try:
-            if info.place is not None:
-                return io.BytesIO(read_member(folder, info.place))
-            return plain_files.open_reading(folder / info.name)
+            return _open_once(folder, info)
         except FileNotFoundError:
             if info.place is not None:
                 info = plain  # unpacked
@@ -430,6 +428,12 @@ def open_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
             if info is plain and names == before and not os.path.lexists(folder / info.name):
                 raise  # it is in no file and no archive, and wasn't moved between them
     raise FileNotFoundError(f"{folder / info.name} is moved too often to be read")
+
+
+def _open_once(folder: Path, info: FileInfo) -> BinaryIO:
+    if info.place is None:
+        return plain_files.open_reading(folder / info.name)
+    return io.BytesIO(read_member(folder, info.place))
 
 
 def verify(f: BinaryIO, name: str, members: int) -> None:
@@ -451,22 +455,26 @@ _STORED, _DEFLATED, _ENCRYPTED = 0, 8, 1
 
 
 def _member(f: BinaryIO, place: Place) -> bytes:
-    header = plain_files.read_at(f.fileno(), place.offset, _LOCAL)
-    skip = _LOCAL + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    """Return the bytes of a member of an open archive. Raise Unreadable."""
+    if is_bomb(place.packed, place.size):
+        raise Unreadable(f"would unpack {place.packed:,} bytes of {place.name} to {place.size:,}")
     try:
-        if is_bomb(place.packed, place.size):
-            raise Unreadable(f"would unpack {place.packed:,} bytes of {place.name} to {place.size:,}")
-        data = plain_files.read_at(f.fileno(), place.offset + skip, place.packed)
-        method = int.from_bytes(header[8:10], "little")
-        if method not in (_STORED, _DEFLATED) or header[6] & _ENCRYPTED:
-            raise Unreadable(f"is compressed or encrypted in {place.name} in a way that nbrun doesn't read")
-        if method == _DEFLATED:
-            data = zlib.decompressobj(-15).decompress(data, place.size + 1)
+        data = _unpacked(f, place)
     except (zlib.error, EOFError) as e:
         raise Unreadable(f"is damaged in {place.name} ({e})") from None
     if len(data) != place.size or zlib.crc32(data) != place.crc:
         raise Unreadable(f"is damaged in {place.name} (its checksum differs)")
     return data
+
+
+def _unpacked(f: BinaryIO, place: Place) -> bytes:
+    """Return what a member unpacks to, at most a byte more than its size. Raise Unreadable, EOFError or zlib.error."""
+    header = plain_files.read_at(f.fileno(), place.offset, _LOCAL)
+    flags, method, name_bytes, extra_bytes = (int.from_bytes(header[a : a + 2], "little") for a in (6, 8, 26, 28))
+    data = plain_files.read_at(f.fileno(), place.offset + _LOCAL + name_bytes + extra_bytes, place.packed)
+    if method not in (_STORED, _DEFLATED) or flags & _ENCRYPTED:
+        raise Unreadable(f"is compressed or encrypted in {place.name} in a way that nbrun doesn't read")
+    return zlib.decompressobj(-15).decompress(data, place.size + 1) if method == _DEFLATED else data
 
 
 def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
@@ -519,20 +527,18 @@ def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]
     if head.get("format") != ARCHIVE_FORMAT:
         raise _BadArchive(f"its format is {head.get('format')!r}; this nbrun knows {ARCHIVE_FORMAT}")
     out = []
-    for line in lines:
-        if line:
-            parsed = load(line)
-            if wrong := _wrong_in(parsed, stat.st_size):
-                bad.append(f"{_MEMBER} that {wrong}; it is passed over")
-                continue
-            m = cast(IndexLine, parsed)
-            place = Place(archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino)
-            out.append(
-                FileInfo(
-                    m["name"], m["id"], m["source"], m["size"], m["mtime_ns"], m["summary"], m["progress"], place=place
-                )
-            )
+    for m in map(load, filter(None, lines)):
+        if wrong := _wrong_in(m, stat.st_size):
+            bad.append(f"{_MEMBER} that {wrong}; it is passed over")
+        else:
+            out.append(_archived_info(archive, stat, cast(IndexLine, m)))
     return out
+
+
+def _archived_info(archive: str, stat: os.stat_result, m: IndexLine) -> FileInfo:
+    """Return what a line of an archive's index says of a member."""
+    place = Place(archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino)
+    return FileInfo(m["name"], m["id"], m["source"], m["size"], m["mtime_ns"], m["summary"], m["progress"], place=place)
 
 
 class IndexLine(TypedDict):

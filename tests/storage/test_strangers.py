@@ -105,6 +105,19 @@ def test_a_line_in_an_index_may_say_anything(several):
         assert "archive-0001.zip has a member" in str(nbrun.check(a.d))
 
 
+def test_a_member_may_begin_at_an_archive_s_last_bytes(several):
+    """Its own header would go on behind the end."""
+
+    def spoil(a, room):
+        an_archive(a.d, "x.json", LEGACY)
+        size = (a.d / "archive-0001.zip").stat().st_size
+        an_archive(a.d, "x.json", LEGACY, offset=size - room, packed=0)
+        assert "x.json is damaged in archive-0001.zip" in str(nbrun.check(a.d))
+
+    for _, _, found in several(spoil, [12]):
+        assert (found["load"], found["load again"]) == ("ok 1", "ok 4")
+
+
 def test_an_index_may_begin_with_any_value(several):
     """The archive is read by the ZIP file's own directory then."""
     heads = [b"[]", b"null", b"7", b'"x"', b"{"]
