@@ -169,28 +169,31 @@ class Follower:
     def _take(self, record: Record) -> str | None:
         """Take a record of the journal in. Return the id of its sample."""
         if record.kind == HEADER:
-            header = header_of(record)
-            if header is None:
-                return None
-            self._sample(header["id"]).header_total = sum(header["totals"].values())
-            return header["id"]
-        if record.kind != ENTRY:
+            return self._take_header(record)
+        return self._take_entry(record) if record.kind == ENTRY else None
+
+    def _take_header(self, record: Record) -> str | None:
+        header = header_of(record)
+        if header is None:
             return None
+        self._sample(header["id"]).header_total = sum(header["totals"].values())
+        return header["id"]
+
+    def _take_entry(self, record: Record) -> str | None:
         found, entry = entry_of(record), sample_file.parse_entry(record.body)
         if found is None or entry is None:
             return None
         sample_id, stored = found
         if stored.item_index is None:  # its item is no longer in the dataset
             return None
-        is_done = stored.status == "done"
-        if is_done:
-            verdict = verdicts.counted(entry.get("result"))
+        if stored.is_done:
+            verdict = verdicts.counted(entry["result"])
             is_unexpected = verdicts.is_unexpected(verdicts.expected(stored.group), verdict)
         else:
             note = _note(sample_id, stored.group, stored.item_index, entry)
             verdict, is_unexpected = note.type, False
             self.recent_errors.append(note)
-        newest = _Entry(stored.seq, is_done, verdict, is_unexpected)
+        newest = _Entry(stored.seq, stored.is_done, verdict, is_unexpected)
         sample_file.keep_newest(self._sample(sample_id).journal, stored.identity, newest, in_journal=True)
         return sample_id
 
@@ -240,15 +243,9 @@ class Follower:
         view = from_tail(self.path, info, match)
         if view is None:
             return self._by_entries(info, match)
-        summary = info.summary or match
-        out = _File(
-            _slim(info),
-            sum(view.totals.values()),
-            sum(view.completed.values()),
-            view.errors,
-            summary.get("unexpected", 0) if summary else 0,
-            dict(summary["verdicts"]) if summary else {},
-        )
+        out = _File(_slim(info), sum(view.totals.values()), sum(view.completed.values()), view.errors)
+        if (summary := info.summary or match) is not None:
+            out.unexpected, out.verdicts = summary.get("unexpected", 0), dict(summary["verdicts"])
         if out.errors and info.size <= MAX_ERRORS_BYTES:
             out.outcomes = self._read_outcomes(info)
             out.kinds = Counter(kind for kind in out.outcomes.values() if kind is not None)
@@ -262,8 +259,7 @@ class Follower:
                 saved = SavedSample(f, None, (), lambda s: b"")
                 for s in saved.entries:
                     if s.item_index is not None:
-                        is_done = s.status == "done"
-                        outcomes[s.identity] = None if is_done else error_type(sample_file.parse_entry(saved.body(s)))
+                        outcomes[s.identity] = None if s.is_done else error_type(sample_file.parse_entry(saved.body(s)))
         except (OSError, Unreadable, ValueError):  # replaced or archived meanwhile: the next look finds it
             return {}
         return outcomes
@@ -277,7 +273,7 @@ class Follower:
         except (OSError, Unreadable, ValueError):
             self.problems += 1
             return out
-        out.done = sum(s.status == "done" for s in counting)
+        out.done = sum(s.is_done for s in counting)
         out.errors = len(counting) - out.done
         out.total = max(len(counting), 0 if match is None else sum(match["totals"].values()))
         return out
@@ -303,11 +299,8 @@ class Follower:
     def _count(self, sample_id: str) -> bool:
         """Count a sample again. Return whether its counts have changed."""
         sample = self._samples[sample_id]
-        in_file = sample.file.info.max_seq
         if sample.journal:
-            sample.journal = {i: e for i, e in sample.journal.items() if e.seq > in_file}
-            if not sample.journal:
-                sample.file.outcomes = None
+            self._drop_filed(sample)
         now = self._counts_of(sample)
         given = self._given.of(sample_id)
         if sample.file is _NO_FILE and not sample.journal:
@@ -320,6 +313,13 @@ class Follower:
             return False
         self.counts[sample_id] = now
         return True
+
+    def _drop_filed(self, sample: _Sample) -> None:
+        """Forget the entries of the journal that the sample's file holds by now (F5)."""
+        in_file = sample.file.info.max_seq
+        sample.journal = {i: e for i, e in sample.journal.items() if e.seq > in_file}
+        if not sample.journal:
+            sample.file.outcomes = None
 
     def _counts_of(self, sample: _Sample) -> SavedCounts:
         file = sample.file

@@ -468,20 +468,28 @@ def name_of(sample_id: str) -> str:
         >>> name_of("p1"), name_of("Codeforces/1/A"), name_of("中文 题")
         ('p1.json', 'Codeforces_1_A~226htjl5nv45e.json', '中文_题~w46glw5z35hyc.json')
     """
-    if (
-        _PLAIN.fullmatch(sample_id)
+    if _is_plain(sample_id):
+        return sample_id + SUFFIX
+    mark = _mark(sample_id.encode("utf-8", "surrogatepass"))
+    return _readable(sample_id, MAX_BYTES - len(mark) - len(SUFFIX)) + mark + SUFFIX
+
+
+def _is_plain(sample_id: str) -> bool:
+    """Return whether any file system takes an id as it is, and tells it from every other id."""
+    return (
+        _PLAIN.fullmatch(sample_id) is not None
         and not _RESERVED.fullmatch(sample_id)
         and sample_id[-1] != "."
         and len(sample_id) + len(SUFFIX) <= MAX_BYTES
-    ):
-        return sample_id + SUFFIX
-    mark = _mark(sample_id.encode("utf-8", "surrogatepass"))
-    room = MAX_BYTES - len(mark) - len(SUFFIX)
-    readable = "".join(c if c.isalnum() or c in "-_." else "_" for c in unicodedata.normalize("NFC", sample_id))
-    readable = readable.lstrip(".-").encode("utf-8", "ignore")[: room - 1].decode("utf-8", "ignore")
-    if not readable or _RESERVED.fullmatch(readable.lower()):  # Windows reserves con.txt as well as con
-        readable = "_" + readable
-    return readable + mark + SUFFIX
+    )
+
+
+def _readable(sample_id: str, room: int) -> str:
+    """Return what of an id can be in a name, in at most `room` bytes."""
+    text = "".join(c if c.isalnum() or c in "-_." else "_" for c in unicodedata.normalize("NFC", sample_id))
+    text = text.lstrip(".-").encode("utf-8", "ignore")[: room - 1].decode("utf-8", "ignore")
+    is_usable = text and not _RESERVED.fullmatch(text.lower())  # Windows reserves con.txt as well as con
+    return text if is_usable else "_" + text
 
 
 def temporary(name: str) -> str:

@@ -185,10 +185,10 @@ def with_totals(views: Iterable[SampleView], totals: SampleTotals | None) -> Ite
         return
     waiting = deque(sorted(totals.by_id))
     for view in views:
-        while waiting and waiting[0] < view.sample_id:
-            yield _not_begun(waiting.popleft(), totals)
-        if waiting and waiting[0] == view.sample_id:
-            waiting.popleft()
+        while waiting and waiting[0] <= view.sample_id:
+            sample_id = waiting.popleft()
+            if sample_id != view.sample_id:
+                yield _not_begun(sample_id, totals)
         _raise_totals(view, totals)
         yield view
     yield from (_not_begun(sample_id, totals) for sample_id in waiting)
@@ -249,12 +249,12 @@ def summarise(
         completed: done tasks by group.
         errors: how many tasks ended in an error.
     """
+    file = info or FileInfo(str(header.get("name", "")), sample_id, NBRUN, 0, 0)
     totals = dict(header.get("totals") or (match["totals"] if match else {}))
-    recorded = {} if info is None else info.recorded("total")
+    recorded = file.recorded("total")
     done = dict.fromkeys({**totals, **recorded}, 0) | dict(completed)
     totals = {**done, **recorded, **totals}  # a legacy file exists only where its sample was finished
     updated_at = None if info is None else _seconds(info.mtime_ns)
-    file = info or FileInfo(str(header.get("name", "")), sample_id, NBRUN, 0, 0)
     if file.source != NBRUN:  # it may hold one solution twice, which counts once
         done = {group: min(n, totals[group]) for group, n in done.items()}
     complete = not file.is_damaged and all(done[g] >= n for g, n in totals.items())
@@ -292,17 +292,21 @@ class Snapshot:
         saved = SavedSample(None, None, journal, self.journal.body) if journal else None
         with ExitStack() as opened:
             if info is not None:
-                path = self.path / info.name
                 try:
                     file = opened.enter_context(open_file(self.path, info, self.archives))
                     saved = SavedSample(file, self.matches.get(sample_id), journal, self.journal.body)
                     if is_checked:
-                        saved.drop_damaged()
-                        if saved.damaged and not info.is_damaged:  # else the listing names it
-                            problems.append(damaged_entries(path, saved.damaged, sample_id))
+                        problems += self._drop_damaged(saved, info)
                 except (Unreadable, OSError, ValueError) as e:
-                    problems.append(Problem(str(path), reason(e), sample_id))
+                    problems.append(Problem(str(self.path / info.name), reason(e), sample_id))
             yield saved
+
+    def _drop_damaged(self, saved: SavedSample, info: FileInfo) -> list[Problem]:
+        """Leave out the entries of a file that are damaged. Return the problem, unless the listing names it already."""
+        saved.drop_damaged()
+        if not saved.damaged or info.is_damaged:
+            return []
+        return [damaged_entries(self.path / info.name, saved.damaged, info.sample_id)]
 
 
 def results_folder(results: str | os.PathLike[str]) -> Path:
@@ -425,25 +429,28 @@ def read_entry(path: Path, sample_id: str, group: str, index: int) -> Entry | No
 def _row(stored: Stored, entry: Entry) -> TaskSummary:
     from nbrun.model import TaskSummary  # slow to load, and loading results needs none of it
 
-    result = entry["result"]
-    verdict = verdicts.of(result) if stored.status == "done" else error_type(entry)
-    time_s = entry.get("duration_s")
-    if time_s is None:
-        time_s = verdicts.summary_of_tests(result)[2]
-    language = entry.get("language")
+    result, language = entry["result"], entry.get("language")
+    is_surprise = verdicts.is_unexpected(verdicts.expected(stored.group), verdicts.counted(result))
     return TaskSummary(
         stored.group,
         stored.item_index or 0,
         stored.status,
-        verdict,
-        None if time_s is None else float(time_s),
+        verdicts.of(result) if stored.is_done else error_type(entry),
+        _time_s(entry),
         int(entry.get("attempts") or 1),
         None if language is None else str(language),
         item=_preview(entry.get("solution", entry.get("item"))),
         result=_preview(_own_of(result)),
-        is_unexpected=stored.status == "done"
-        and verdicts.is_unexpected(verdicts.expected(stored.group), verdicts.counted(result)),
+        is_unexpected=stored.is_done and is_surprise,
     )
+
+
+def _time_s(entry: Entry) -> float | None:
+    """Return how long a task took; of an entry of the older program its longest test."""
+    time_s = entry.get("duration_s")
+    if time_s is None:
+        time_s = verdicts.summary_of_tests(entry["result"]).longest_s
+    return None if time_s is None else float(time_s)
 
 
 def _own_of(result: JsonValue) -> JsonValue:
@@ -486,7 +493,7 @@ def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
     journal = _in_journal(path / FOLDER, sample_id)
     file, source = _open_file_of(path, sample_id)
     with file or nullcontext():  # held open: it may be replaced meanwhile
-        matches = {} if source == NBRUN else read_matches(path / FOLDER / "matched.log", ids=[sample_id])
+        matches = {} if source == NBRUN else read_matches(path / FOLDER / "matched.log", sample_id)
         try:
             saved = SavedSample(file, matches.get(sample_id), journal.values(), _no_segment)
         except Unreadable:
@@ -504,11 +511,8 @@ def _in_journal(inner: Path, sample_id: str) -> dict[Identity, Stored]:
     for _ in range(TRIES):
         out: dict[Identity, Stored] = {}
         try:
-            for _, segment in list_segments(inner):
-                with plain_files.open_reading(segment, buffering=0) as f:
-                    for _, _, line in read_lines(f):
-                        if line is not None and mark in line:
-                            _take(out, line, sample_id)
+            for line in _lines_with(mark, inner):
+                _take(out, line, sample_id)
         except plain_files.NotPlainError:  # check names it
             pass
         except FileNotFoundError:  # the segment was deleted; its entries are now in files
@@ -517,11 +521,24 @@ def _in_journal(inner: Path, sample_id: str) -> dict[Identity, Stored]:
     return {}
 
 
+def _lines_with(mark: bytes, inner: Path) -> Iterator[bytes]:
+    """Yield the lines of the journal that hold `mark`."""
+    for _, segment in list_segments(inner):
+        with plain_files.open_reading(segment, buffering=0) as f:
+            for _, _, line in read_lines(f):
+                if line is not None and mark in line:
+                    yield line
+
+
 def _take(out: dict[Identity, Stored], line: bytes, sample_id: str) -> None:
+    """Take in a line of the journal, if it is an entry of the sample and whole."""
     record = unframe(line)
-    found = entry_of(record) if record is not None and record.kind == ENTRY else None
-    if record is not None and found is not None and found[0] == sample_id and parse_entry(record.body) is not None:
-        keep_newest(out, found[1].identity, found[1]._replace(body=record.body), in_journal=True)
+    if record is None or record.kind != ENTRY:
+        return
+    found = entry_of(record)
+    if found is None or found[0] != sample_id or parse_entry(record.body) is None:
+        return
+    keep_newest(out, found[1].identity, found[1]._replace(body=record.body), in_journal=True)
 
 
 def _open_file_of(path: Path, sample_id: str) -> tuple[BinaryIO | None, str]:

@@ -296,7 +296,7 @@ def _numbered(folder: Path, names: Iterable[str], taken: set[int]) -> Iterator[t
 
 def read_records(path: Path, kind: bytes) -> Iterator[JsonObject]:
     """Yield what the records of this kind in a log hold, oldest first; nothing where there is no log."""
-    for _, value in _read(path, kind, None):
+    for _, value in _read(path, kind, LogScan()):
         yield value
 
 
@@ -325,8 +325,8 @@ def whole_records(path: Path, kind: bytes, scan: LogScan | None = None) -> Itera
             scan.damaged.append((record.offset, len(record.body)))
 
 
-def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Record, JsonObject]]:
-    scan = LogScan() if scan is None else scan
+def _read(path: Path, kind: bytes, scan: LogScan) -> Iterator[tuple[Record, JsonObject]]:
+    """Yield the records of this kind in a log, each with what it holds; `scan` gets the places of all others."""
     try:
         for record in read_log(path, scan):
             value = _content(record) if record.kind == kind else None
@@ -370,13 +370,12 @@ def head_bytes(record: Record) -> int:
     return CRC_HEX + 1 + len(record.kind) + 1
 
 
-def read_matches(path: Path, scan: LogScan | None = None, ids: Iterable[str] | None = None) -> dict[str, MatchRecord]:
-    """Return the newest match record of each sample in matched.log (or of the samples `ids`), by its id."""
-    wanted = None if ids is None else set(ids)
+def read_matches(path: Path, only: str | None = None) -> dict[str, MatchRecord]:
+    """Return the newest match record of each sample in matched.log, or of the sample `only`, by its id."""
     out: dict[str, MatchRecord] = {}
-    for record, value in _read(path, MATCH, scan):
+    for record, value in _read(path, MATCH, LogScan()):
         sample_id = str(value["id"])
-        if wanted is None or sample_id in wanted:
+        if only in (None, sample_id):
             start = record.offset - head_bytes(record)
             value.pop("groups", None)
             match = Match(value, path, start, head_bytes(record) + len(record.body) + 1)
@@ -454,13 +453,18 @@ def _read_segments(out: JournalIndex, folder: Path) -> None:
     for number, path in out.segments.items():
         out.handles[number] = plain_files.open_plain(path)
     for number, fd in out.handles.items():
-        scan = LogScan()
-        for record in read_log(fd, scan):
-            take = _TAKERS.get(record.kind)
-            if take is None or not take(out, number, record):  # the checksum is right, the content is not
-                scan.damaged.append((record.offset, len(record.body)))
+        scan = _read_segment(out, number, fd)
         if scan.damaged:
             out.damaged[number] = scan
+
+
+def _read_segment(out: JournalIndex, number: int, fd: int) -> LogScan:
+    scan = LogScan()
+    for record in read_log(fd, scan):
+        take = _TAKERS.get(record.kind)
+        if take is None or not take(out, number, record):  # the checksum is right, the content is not
+            scan.damaged.append((record.offset, len(record.body)))
+    return scan
 
 
 def _take_header(out: JournalIndex, number: int, record: Record) -> bool:

@@ -322,15 +322,19 @@ def _own_info(name: str, own_id: bytes, found: re.Match[bytes], size: int, mtime
     except ValueError:
         raise Unreadable("its first or last lines are damaged") from None
     if isinstance(sample_id, str) and isinstance(summary, dict) and isinstance(progress, dict):
-        checksum = summary.pop("check", None)
-        plain = summary_line[: -len(b',"check":"01234567"}')] + b"}"
-        is_right = (
-            checksum in (None, _check(own_id, plain))  # None in older files
-            or checksum == _check(dump(sample_id), plain)  # another tool may have spelled the id in its own way
-        )
+        is_right = _is_right_check(summary.pop("check", None), summary_line, own_id, sample_id)
         if is_right and is_summary(summary):
             return FileInfo(name, sample_id, NBRUN, size, mtime_ns, summary, progress)
     raise Unreadable("its first or last lines are damaged")
+
+
+def _is_right_check(checksum: JsonValue, summary_line: bytes, own_id: bytes, sample_id: str) -> bool:
+    """Return whether a summary has the checksum that its line names; older files name none."""
+    if checksum is None:
+        return True
+    plain = summary_line[: -len(b',"check":"01234567"}')] + b"}"
+    # another tool may have spelled the id in its own way
+    return checksum == _check(own_id, plain) or checksum == _check(dump(sample_id), plain)
 
 
 def is_summary(value: Any) -> TypeGuard[Summary]:
@@ -441,9 +445,12 @@ def is_entry(value: object) -> TypeGuard[Entry]:
         if type(value.get(name)) not in _NUMBER_OR_NONE:
             return False
     error = value.get("error")
-    return error is None or (
-        isinstance(error, dict) and type(error.get("type")) is str and type(error.get("message")) is str
-    )
+    return error is None or _is_error(error)
+
+
+def _is_error(value: object) -> bool:
+    """Return whether a value says what an error must."""
+    return isinstance(value, dict) and type(value.get("type")) is str and type(value.get("message")) is str
 
 
 def error_type(entry: Entry | None) -> str:
@@ -500,20 +507,22 @@ def read_any(file: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) 
     """
     file.seek(0)
     head = file.read(HEAD_BYTES)
-    is_own = head.startswith(OWN_HEAD)
-    if is_own:
+    own: OwnFile | None = None
+    if head.startswith(OWN_HEAD):
         _check_version(head)
         file.seek(0)
         own = _scan(file, skipped)
         if (not own.damaged and ends_as_own(file)) or not may_be_parsed(file):
             return own
     data = read_whole(file)
-    converted = None if not is_own and _PLAINLY_OLD.match(head) else convert_foreign(data)
-    if converted is not None:
-        found = _scan(io.BytesIO(converted))
-        found.is_foreign = True
-        return found
-    return own if is_own else data
+    if own is None and _PLAINLY_OLD.match(head):
+        return data
+    converted = convert_foreign(data)
+    if converted is None:
+        return data if own is None else own
+    found = _scan(io.BytesIO(converted))
+    found.is_foreign = True
+    return found
 
 
 def ends_as_own(file: BinaryIO) -> bool:
@@ -668,10 +677,16 @@ def _own_object(data: bytes) -> JsonObject | None:
         return None
     if not isinstance(value, dict) or not is_own(value):
         return None
-    version = value.get("format")
-    if isinstance(version, str) and version.startswith("nbrun/") and version != FORMAT:
+    version = _own_version(value)
+    if version is not None and version != FORMAT:
         raise Unreadable(f"was written in format {version[:40]}; this nbrun knows {FORMAT}")
     return value
+
+
+def _own_version(value: JsonObject) -> str | None:
+    """Return the format that a parsed file names, if it is one of nbrun's."""
+    version = value.get("format")
+    return version if isinstance(version, str) and version.startswith("nbrun/") else None
 
 
 def _lists_in(value: JsonObject) -> JsonObject:
@@ -698,8 +713,7 @@ def _has_own_head(row: JsonValue) -> TypeGuard[JsonObject]:
 
 def is_own(value: JsonObject) -> bool:
     """Return whether a parsed file is one of nbrun's, whatever tool wrote it: by its format, or by its entries."""
-    version = value.get("format")
-    if isinstance(version, str) and version.startswith("nbrun/"):
+    if _own_version(value) is not None:
         return True
     lists = [rows for rows in _lists_in(value).values() if isinstance(rows, list)]
     # "seq" first: this is done for each row of an older program's file, and none of them has it
@@ -784,16 +798,9 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
         is_loose = True
     if not isinstance(value, dict) or "id" not in value:
         raise Unreadable("is JSON of another shape: no object with an id")
-    groups: dict[str, list[JsonObject]] = {}
-    for name, rows in _lists_in(value).items():
-        if not _are_objects(rows):
-            raise Unreadable(f"is JSON of another shape: {name + '_result'!r} is no list of objects")
-        groups[name] = rows
-    if not groups:
-        raise Unreadable("is JSON of another shape: it has an id but no results")
     return OldFile(
         str(value["id"]),
-        groups,
+        _old_groups(value),
         _clean_text(value.get("api_used")),
         _clean_text(value.get("worker_id")),
         _object(value.get("progress")),
@@ -801,6 +808,18 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
         is_loose,
         extra_keys(value),
     )
+
+
+def _old_groups(value: JsonObject) -> dict[str, list[JsonObject]]:
+    """Return the entries of a parsed file by group. Raise Unreadable where there are none, or not as objects."""
+    groups: dict[str, list[JsonObject]] = {}
+    for name, rows in _lists_in(value).items():
+        if not _are_objects(rows):
+            raise Unreadable(f"is JSON of another shape: {name + '_result'!r} is no list of objects")
+        groups[name] = rows
+    if not groups:
+        raise Unreadable("is JSON of another shape: it has an id but no results")
+    return groups
 
 
 def _are_objects(value: JsonValue) -> TypeGuard[list[JsonObject]]:

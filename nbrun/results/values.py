@@ -318,12 +318,18 @@ def _may_hold_big_integer(data: bytes | bytearray | memoryview) -> bool:
     while at >= 0:
         end = digits.find(b"\0", at)
         end = len(data) if end < 0 else end
-        start = at - (data[at - 1 : at] == b"-")
-        before = data[start - 1 : start] if start else b"["
-        if before in b"[:, \n\r\t" and (end - at > 19 or start < at) and _INTEGER.match(data, start):
+        if _may_be_big_integer(data, at, end):
             return True
         at = digits.find(_RUN, end)
     return False
+
+
+def _may_be_big_integer(data: bytes, at: int, end: int) -> bool:
+    """Return whether the 19 or more digits from `at` to `end` look like an integer that 64 bits may not hold."""
+    start = at - (data[at - 1 : at] == b"-")
+    before = data[start - 1 : start] if start else b"["
+    is_long = end - at > 19 or start < at
+    return is_long and before in b"[:, \n\r\t" and _INTEGER.match(data, start) is not None
 
 
 def _load_exactly(data: bytes | bytearray | memoryview) -> JsonValue:
