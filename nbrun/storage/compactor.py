@@ -36,6 +36,7 @@ from nbrun.results.sample_file import (
     Footer,
     Identity,
     Maker,
+    OldFile,
     OwnFile,
     Stored,
     Unreadable,
@@ -209,25 +210,32 @@ class Compactor:
     # ---- the compactor's threads
 
     def _run(self) -> None:
-        while True:
+        while not self._closing:
             with self._lock:
-                while not self._due or self._broken:
-                    if self._closing:
-                        return
-                    if not self._work.wait(TUNING.stale_look_s) and not self._broken:
-                        self._look_for_stale()
-                        break
-                if self._closing:
-                    return
-                state = self._due.popleft() if self._due and not self._broken else None
-                self._busy += state is not None
+                state = self._take()
             if state is not None:
                 self._write(state)
             else:
                 self._look_at_place()
 
+    def _take(self) -> SampleState | None:
+        """Wait for a sample that is due, and take it. The caller holds the lock.
+
+        Return None where none was due for a while, or where the compactor is closed.
+        """
+        while (not self._due or self._broken) and not self._closing:
+            if not self._work.wait(TUNING.stale_look_s) and not self._broken:
+                self._look_for_stale()
+                break
+        if not self._due or self._broken or self._closing:
+            return None
+        self._busy += 1
+        return self._due.popleft()
+
     def _look_at_place(self) -> None:
         """Notice a directory that was moved although nothing is saved for a long time."""
+        if self._closing:
+            return
         try:
             self._check_place()
         except Exception as e:  # any other error is nbrun's own; no thread may wait for this one then either
@@ -249,19 +257,10 @@ class Compactor:
                 self._queue(state)
 
     def _write(self, state: SampleState) -> None:
-        began = time.monotonic()
+        """Write a sample's file. After a fault the sample is due again."""
+        fault: Exception | None = None
         try:
-            freed = write_sample(state, self._path, self._tmp + temporary(state.name), self._journal.segments.hold)
-            if state.problem:
-                self._on_problem(state)
-            with self._lock:
-                state.file_cost_s = time.monotonic() - began
-                self._open.pop(state, None)
-                if state.is_behind:
-                    state.dirty_since = time.monotonic()
-                    self._open[state] = None
-            self._delete_segments(self._journal.segments.release(freed))
-            fault: Exception | None = None
+            self._write_file(state)
         except Exception as e:  # any other error is nbrun's own; no thread may wait for this one then either
             fault = e
         with self._lock:
@@ -279,6 +278,20 @@ class Compactor:
                 self._room.notify_all()
         if fault is not None:
             self._on_fault(fault)
+
+    def _write_file(self, state: SampleState) -> None:
+        """Write a sample's file, and delete the segments that no sample needs any more. Raise OSError."""
+        began = time.monotonic()
+        freed = write_sample(state, self._path, self._tmp + temporary(state.name), self._journal.segments.hold)
+        if state.problem:
+            self._on_problem(state)
+        with self._lock:
+            state.file_cost_s = time.monotonic() - began
+            self._open.pop(state, None)
+            if state.is_behind:
+                state.dirty_since = time.monotonic()
+                self._open[state] = None
+        self._delete_segments(self._journal.segments.release(freed))
 
     def _delete_segments(self, segments: list[Segment]) -> None:
         if not segments:
@@ -410,27 +423,16 @@ class _SampleWriter:
 
         Entries that the state has in its file and that the file lacks are lost: another file was put there.
         """
-        assert self._own is not None
-        try:
-            content: OwnFile | bytes | None = sample_file.read_any(self._own)
-            old = parse_old(content) if isinstance(content, bytes) else None
-        except (Unreadable, ValueError):
-            content, old = None, None
+        content = self._content()
         state = self.state
         state.file_crc = None
         with state.lock:
             state.freed.update(state.merge_pending())
             finder = _Finder(state)
         is_whole = False
-        if isinstance(content, OwnFile) and content.sample_id in (state.sample_id, None):
-            self._own = content.file
+        if content is not None:
             state.extra = content.extra
-            finder.scan(match_own(state.sample, content))
-            is_whole = not content.damaged
-        elif old is not None and old.sample_id == state.sample_id:
-            state.extra = old.extra
-            finder.scan(match_rows(old, match_old(state.sample, old)), is_old=True)
-            is_whole = True
+            is_whole = self._scan(finder, content)
         with state.lock:
             lost = finder.update()
         if is_whole and not lost:
@@ -439,6 +441,26 @@ class _SampleWriter:
         state.problem = "was replaced by another file while the run went on; that one is kept in .nbrun/damaged/"
         if lost:
             state.problem += f", and {lost} results that only the first one held count as missing"
+
+    def _content(self) -> OwnFile | OldFile | None:
+        """Return what the file holds; None where it can't be read, or is another sample's."""
+        assert self._own is not None
+        try:
+            found = sample_file.read_any(self._own)
+            content = parse_old(found) if isinstance(found, bytes) else found
+        except (Unreadable, ValueError):
+            return None
+        return content if content.sample_id in (self.state.sample_id, None) else None
+
+    def _scan(self, finder: _Finder, content: OwnFile | OldFile) -> bool:
+        """Let `finder` find the state's entries in the file. Return whether nothing in it is damaged."""
+        sample = self.state.sample
+        if isinstance(content, OldFile):
+            finder.scan(match_rows(content, match_old(sample, content)), is_old=True)
+            return True
+        self._own = content.file
+        finder.scan(match_own(sample, content))
+        return not content.damaged
 
     def _body(self, where: int, offset: int, length: int, key: bytes, seq: int) -> bytes:
         """Return an entry's bytes. Raise _Moved where the bytes at its place are not that entry's."""
@@ -601,16 +623,23 @@ class _Finder:
         """Find the entries of a file. Those of the older program count where the state has none."""
         for position, s, entry in entries:
             if position is None:
-                known = self._orphans.get(s.identity)
-                if is_old:
-                    self._found_orphans.setdefault(s.identity, s)
-                elif known is None or known.seq <= s.seq:
-                    self._found_orphans[s.identity] = s
-                continue
-            is_newer = s.seq > self._seqs[position] and not (s.status == "error" and self._status[position] == DONE)
-            if is_old or is_newer or s.seq == self._seqs[position]:
+                self._scan_orphan(s, is_old=is_old)
+            elif is_old or self._may_count(position, s):
                 self._found[position] = s, maker_of(entry)
                 self._seqs[position] = s.seq
+
+    def _scan_orphan(self, s: Stored, *, is_old: bool) -> None:
+        known = self._orphans.get(s.identity)
+        if is_old:
+            self._found_orphans.setdefault(s.identity, s)
+        elif known is None or known.seq <= s.seq:
+            self._found_orphans[s.identity] = s
+
+    def _may_count(self, position: int, s: Stored) -> bool:
+        """Return whether an entry of the file is the one that the state knows of an item, or counts before it (F4)."""
+        if s.seq == self._seqs[position]:
+            return True
+        return s.seq > self._seqs[position] and (s.is_done or self._status[position] != DONE)
 
     def update(self) -> int:
         """Record in the state what was found. Return how many of its results are nowhere any more."""

@@ -41,13 +41,15 @@ from nbrun.results.format import (
     name_of,
     temporary,
 )
-from nbrun.results.listing import Listing, list_samples, of_newer_format
+from nbrun.results.listing import Listing, damaged_entries, list_samples, of_newer_format
 from nbrun.results.reader import SAMPLES, SampleTotals, read_samples, samples_digest
 from nbrun.results.replay import ARCHIVED_LOG, LogScan, Match, read_log, read_matches, read_records
 from nbrun.results.sample_file import FileInfo
 from nbrun.results.values import dump, without_gc
 from nbrun.storage import files
 
+#: Completes a problem of a file that is replaced.
+KEPT = "; it is kept in .nbrun/damaged/"
 #: How long a new name may not be durable yet, in seconds; clocks differ.
 NEW_S = 600.0
 
@@ -429,6 +431,23 @@ class Directory:
             self.listing.names.discard(path.name)
         return target
 
+    def keep_damaged(self, info: FileInfo, damaged: int) -> bool:
+        """Keep a copy of a sample's file in `.nbrun/damaged/`, before it is replaced, if anything in it is damaged.
+
+        Args:
+            damaged: how many of its entries are; they are reported, unless the listing reports the whole file.
+
+        Returns:
+            whether anything is damaged.
+        """
+        path = self.path / info.name
+        if damaged and not info.is_damaged:
+            self.listing.problems.append(damaged_entries(path, damaged, info.sample_id, KEPT))
+        if damaged or info.is_damaged:
+            self.quarantine(path, is_copy=True)
+            return True
+        return False
+
     def runs(self) -> dict[str, RunRecord]:
         """Return the run records by run_id."""
         return {r["run_id"]: r for r in self.run_log.read()}
@@ -551,14 +570,18 @@ class InFlightTasks:
             data = plain_files.read_whole(self._path, MAX_RUNNING_BYTES)
         except OSError:
             return "", set()
-        left = set()
+        left = set[bytes]()
         for start in range(SLOT_BYTES, len(data), SLOT_BYTES):
-            for at in range(start, min(start + SLOT_BYTES, len(data)), FINGERPRINT_BYTES):
-                fingerprint = data[at : at + FINGERPRINT_BYTES]
-                if fingerprint == _END or len(fingerprint) < FINGERPRINT_BYTES:
-                    break
-                left.add(fingerprint)
+            left.update(_fingerprints_in(data[start : start + SLOT_BYTES]))
         return data[:SLOT_BYTES].rstrip(b"\0").decode("utf-8", "replace"), left
+
+
+def _fingerprints_in(slot: bytes) -> Iterator[bytes]:
+    for at in range(0, len(slot), FINGERPRINT_BYTES):
+        fingerprint = slot[at : at + FINGERPRINT_BYTES]
+        if fingerprint == _END or len(fingerprint) < FINGERPRINT_BYTES:
+            return
+        yield fingerprint
 
 
 def quarantined_of(ends: Iterable[UncleanRecord]) -> dict[bytes, int]:

@@ -36,9 +36,7 @@ class RemoteEncoder:
     def encode(self, result: Mapping[str, object]) -> EncodedResult:
         """Return what a worker sends instead of a result."""
         data, lossy = values.encode(result)
-        endpoint = result.get("api_used", "")
-        api_used = without_surrogates(endpoint) if type(endpoint) is str else ""
-        return EncodedResult(data, lossy, counted(result), api_used)
+        return EncodedResult(data, lossy, counted(result), _endpoint_of(result))
 
     def encode_value(self, value: object) -> bytes:
         """Return any value as JSON."""
@@ -187,12 +185,17 @@ def _encode_any(
         made_by["api_used"], verdict = result.api_used, result.verdict
         data, lossy = _join(head, result, {**tail, **made_by})
     else:
-        api_used = result.get("api_used")
-        made_by["api_used"] = without_surrogates(api_used) if type(api_used) is str else ""
+        made_by["api_used"] = _endpoint_of(result)
         data, lossy = values.encode({**head, "result": result, **tail, **made_by}, where="")
         verdict = counted(result)
     state.api_used = made_by["api_used"] or state.api_used
     return position, verdict, DONE, _ending(data, lossy)
+
+
+def _endpoint_of(result: Mapping[str, object]) -> str:
+    """Return the endpoint that a result names; "" where it names none."""
+    endpoint = result.get("api_used")
+    return without_surrogates(endpoint) if type(endpoint) is str else ""
 
 
 def _ending(data: bytes, lossy: bool) -> bytes:

@@ -12,7 +12,8 @@ durable, which `caveat` reports; and a file that another process has open can't 
 tried for a while.
 
 Threads: safe from any thread. `_folders_lock` protects changes of the table of held folders; looking one up is a single
-operation on a dict. `_position_lock`, on Windows, protects a descriptor's position between a seek and what follows it.
+operation on a dict. `plain_files.position_lock`, on Windows, protects a descriptor's position between a seek and what
+follows it.
 """
 
 from __future__ import annotations
@@ -223,12 +224,12 @@ class _Place:
 
     __slots__ = ("dir_fd", "folder", "name")
 
-    def __init__(self, path: str | os.PathLike[str], *, held: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         text = os.fspath(path)
         self.name = text
         self.folder: Folder | None = None
         self.dir_fd: int | None = None
-        if held and _folders:
+        if _folders:
             around, _, name = text.rpartition("/")
             holders = _folders.get(around)
             if holders and name:

@@ -229,24 +229,35 @@ class Journal:
         committed = 0.0
         while True:
             with self._lock:
-                while not (self._queue or self._attempts):
-                    self._idle = True
-                    self._flushed.notify_all()
-                    if self._closing:
-                        return
-                    self._work.wait()
-                self._idle = False
+                if not self._wait_for_work():
+                    return
                 self._gather(committed)
                 batches = self._take()
                 attempts, self._attempts = self._attempts, []
-            while True:
-                try:
-                    self._commit(batches, attempts)
-                    committed = time.monotonic()
-                    break
-                except OSError as e:
-                    if not self._wait_until_is_retrying(e):
-                        return
+            if not self._save(batches, attempts):
+                return
+            committed = time.monotonic()
+
+    def _wait_for_work(self) -> bool:
+        """Wait until something is queued. Return False when the journal is closed. The caller holds the lock."""
+        while not (self._queue or self._attempts):
+            self._idle = True
+            self._flushed.notify_all()
+            if self._closing:
+                return False
+            self._work.wait()
+        self._idle = False
+        return True
+
+    def _save(self, batches: list[Batch], attempts: list[OpenAttempt]) -> bool:
+        """Commit, and after each fault again once it may be retried. Return False where the journal is closed first."""
+        while True:
+            try:
+                self._commit(batches, attempts)
+                return True
+            except OSError as e:
+                if not self._wait_until_is_retrying(e):
+                    return False
 
     def _take(self) -> list[Batch]:
         """Take the batches for one commit: part of what may be unsaved, so that workers can add more meanwhile.

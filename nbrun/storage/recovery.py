@@ -27,7 +27,6 @@ from nbrun.results.format import (
     segment_name,
     temporary,
 )
-from nbrun.results.listing import damaged_entries
 from nbrun.results.replay import Attempt, JournalIndex, LogScan, SavedSample, index_journal, split_readable
 from nbrun.results.sample_file import (
     IN_SEGMENT,
@@ -41,13 +40,11 @@ from nbrun.results.sample_file import (
 )
 from nbrun.results.values import decode, dump
 from nbrun.storage import files
-from nbrun.storage.directory import Directory
+from nbrun.storage.directory import KEPT, Directory
 from nbrun.storage.lock import DirectoryLock
 
 #: No run begins after this seq: it leaves room for more results than any directory gets, up to MAX_SEQ.
 LAST_SEQ = MAX_SEQ // 10
-#: Completes a problem of a file that is replaced.
-KEPT = "; it is kept in .nbrun/damaged/"
 
 
 @dataclass
@@ -96,7 +93,7 @@ def _next_seq(directory: Directory, index: JournalIndex) -> int:
 
 def _write_samples(directory: Directory, index: JournalIndex) -> int:
     """Write the files that lack entries of the journal. Return how many."""
-    writer, infos, count = _SampleWriter(directory, index), directory.listing.by_id, 0
+    writer, infos, count = _FileMaker(directory, index), directory.listing.by_id, 0
     for sample_id, journal in index.entries.items():
         info = infos.get(sample_id)
         if info is not None and writer.holds_all(info, journal):
@@ -131,13 +128,13 @@ def recovered(path: Path) -> Iterator[Directory]:
 def rewrite_sample(directory: Directory, info: FileInfo) -> None:
     """Write a file of nbrun's own again with what can be read of it; the old file is kept in `.nbrun/damaged/`."""
     directory.quarantine(directory.path / info.name, is_copy=True)
-    new = _SampleWriter(directory, JournalIndex()).write(info.sample_id, info, {})
+    new = _FileMaker(directory, JournalIndex()).write(info.sample_id, info, {})
     if new is not None:
         directory.listing.by_id[info.sample_id] = new
 
 
-class _SampleWriter:
-    """Writes samples' files from what their files and the journal hold."""
+class _FileMaker:
+    """Makes samples' files from what their files and the journal hold, without the dataset."""
 
     def __init__(self, directory: Directory, index: JournalIndex) -> None:
         self._directory, self._index = directory, index
@@ -196,10 +193,7 @@ class _SampleWriter:
         if saved.own is None:
             return saved
         saved.drop_damaged()
-        if saved.damaged and not info.is_damaged:
-            directory.listing.problems.append(damaged_entries(path, saved.damaged, info.sample_id, KEPT))
-        if saved.damaged or info.is_damaged:
-            directory.quarantine(path, is_copy=True)
+        directory.keep_damaged(info, saved.damaged)
         return saved
 
     def _readable(self, journal: Mapping[Identity, Stored]) -> list[Stored]:

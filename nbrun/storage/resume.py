@@ -19,7 +19,6 @@ from nbrun.canonical import canonical, key_text
 from nbrun.errors import UnstorableError
 from nbrun.results import listing, sample_file
 from nbrun.results.format import Entry, JsonValue, MatchedPlace, MatchRecord, temporary
-from nbrun.results.listing import damaged_entries
 from nbrun.results.sample_file import (
     NBRUN,
     NOWHERE,
@@ -42,7 +41,7 @@ from nbrun.storage.compactor import write_sample
 from nbrun.storage.directory import Directory, choose
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.journal import Journal
-from nbrun.storage.recovery import KEPT, Recovery, attempt_body, decode_hint
+from nbrun.storage.recovery import Recovery, attempt_body, decode_hint
 from nbrun.storage.sample_state import (
     DONE,
     NOTHING,
@@ -97,6 +96,10 @@ class RerunRules:
         """True where no saved result runs again."""
         return not self.redo and self.is_current is None and self.rejudge is None
 
+    def replaces(self, identity: Identity, run_id: str) -> bool:
+        """Return whether `redo` names this result."""
+        return identity in self.redo and self.redo[identity] in (None, run_id)
+
     def keep_finished(self, plan: ResumePlan) -> bool:
         """Return whether nothing of a finished sample runs again, as far as its counts say so."""
         if self.redo or (self.rejudge is not None and self.rejudge.may_any(plan)):
@@ -131,8 +134,11 @@ class ResumePlan:
     retyped: Sequence[Retyped] = ()
 
 
-def plan_of(state: SampleState, c: Columns, chosen: Collection[int] = ()) -> ResumePlan:
+def plan_of(state: SampleState, chosen: Collection[int] = ()) -> ResumePlan:
     """Return the plan of an open sample, without the results at the positions `chosen`, which will be replaced."""
+    c = state.columns
+    if c is None:
+        return ResumePlan(None, state.total, changed=len(state.orphans))
     by_maker = state.done_by_maker(c, chosen)
     counts = state.counts_of(by_maker)
     accepted, rejected = verdicts.judged(counts.verdicts)
@@ -185,29 +191,32 @@ class ResumePlanner:
         """
         info = self._as_it_is(info)
         if info is not None:
-            if self._is_finished(sample, info):
-                plan = self._finished(sample, info)
-                if rules.keep_finished(plan):
-                    self.attempts.pop(sample.id, None)  # of tasks that have a result
-                    return plan
+            plan = self._plan_without_opening(sample, info, rules)
+            if plan is not None:
+                return plan
             if info.place is not None:
-                matched = self._matched_in_archive(sample, info, rules)
-                if matched is not None:
-                    return matched
                 info = self._take_out(info)
         self._retyped = []
         state = self._open(sample, info)
         self._take_attempts(state)
-        c = state.columns
-        state.missing = chosen = range(state.total) if c is None else self._choose(state, c, rules)
+        state.missing = chosen = self._choose(state, rules)
         state.quarantined = self._quarantined_among(state, chosen)
-        plan = ResumePlan(None, state.total, changed=len(state.orphans)) if c is None else plan_of(state, c, chosen)
+        plan = plan_of(state, chosen)
         plan.retyped = self._retyped
         if chosen:
-            if state.is_foreign and c is not None:
+            if state.is_foreign and state.columns is not None:
                 self._write_now(state)
             plan.state = state
         return plan
+
+    def _plan_without_opening(self, sample: Sample, info: FileInfo, rules: RerunRules) -> ResumePlan | None:
+        """Return the plan of a sample of which no task runs; None where it must be opened."""
+        if self._is_finished(sample, info):
+            plan = self._finished(sample, info)
+            if rules.keep_finished(plan):
+                self.attempts.pop(sample.id, None)  # of tasks that have a result
+                return plan
+        return None if info.place is None else self._matched_in_archive(sample, info, rules)
 
     def _open(self, sample: Sample, info: FileInfo | None) -> SampleState:
         """Return the state of a sample with the entries of its file."""
@@ -272,9 +281,9 @@ class ResumePlanner:
                     self._take_rows(state, info, content)
         except Unreadable:
             return None  # that is reported when it is taken out
-        if state.columns is None or self._choose(state, state.columns, rules):
+        if state.columns is None or self._choose(state, rules):
             return None
-        return plan_of(state, state.columns)
+        return plan_of(state)
 
     def _take_out(self, info: FileInfo) -> FileInfo | None:
         try:
@@ -330,12 +339,8 @@ class ResumePlanner:
             if not isinstance(own, OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
             is_changed = self._take_entries(state, own, matched)
-        if own.damaged and not info.is_damaged:
-            self.directory.listing.problems.append(damaged_entries(path, own.damaged, state.sample_id, KEPT))
-        if own.damaged or info.is_damaged:
-            self.directory.quarantine(self.path / info.name, is_copy=True)
-            is_changed = True
-        if is_changed:
+        is_damaged = self.directory.keep_damaged(info, own.damaged)
+        if is_changed or is_damaged:
             self._write_now(state)
         elif not own.is_foreign:
             state.file_crc = crc
@@ -345,27 +350,25 @@ class ResumePlanner:
 
         Those of a file that another tool has re-serialised are kept in memory until it is replaced.
         """
+        state.is_foreign, state.extra = own.is_foreign, own.extra
         taken: set[int] = set()
-        orphans: list[Stored] = []
-        with_items: list[tuple[Stored, object]] = []
+        orphans: list[tuple[Stored, object]] = []
         is_changed = False
         for position, stored, entry in match_own(state.sample, own, matched):
             is_changed |= is_moved(state.sample, position, stored)
-            if position is not None:
+            if position is None:
+                orphans.append((stored, stored_item(entry)))
+            else:
                 taken.add(position)
                 state.place_entry(position, stored, entry)
-                continue
-            orphans.append(stored)
-            if (item := stored_item(entry)) is not NO_ITEM:
-                with_items.append((stored, item))
+        with_items = [(stored, item) for stored, item in orphans if item is not NO_ITEM]
         again = match_by_key(state.sample, taken, with_items, matched)
         for position, stored in again.items():
             self._place_under_new_key(state, position, stored, stored.body or own.body(stored))
         moved = set(again.values())
-        state.orphans += [stored for stored in orphans if stored not in moved]
+        state.orphans += [stored for stored, _ in orphans if stored not in moved]
         if not (taken or again or matched):
             self._retyped = retyped(state.sample, with_items)
-        state.is_foreign, state.extra = own.is_foreign, own.extra
         return is_changed or bool(again)
 
     def _place_under_new_key(self, state: SampleState, position: int, stored: Stored, body: bytes) -> None:
@@ -404,7 +407,7 @@ class ResumePlanner:
         groups: dict[str, list[MatchedPlace]] = {}
         for m in matches:
             groups.setdefault(m.group, []).append((m.item_index, key_text(m.key), m.occurrence))
-        plan = ResumePlan(None, state.total) if state.columns is None else plan_of(state, state.columns)
+        plan = plan_of(state)
         record: MatchRecord = {
             "seq": self._seq_floor,
             "id": state.sample_id,
@@ -426,19 +429,21 @@ class ResumePlanner:
         waiting = self.attempts.pop(state.sample_id, None)
         if not waiting:
             return
-        for g in state.sample.groups:
-            for rank in range(len(g.runnable)):
-                attempt = waiting.get(Identity(g.name, g.key(rank), g.occurrence(rank)))
-                position = g.base + rank
-                is_done = state.columns is not None and state.columns.status[position] == DONE
-                if attempt is not None and not is_done:
-                    body = attempt_body(g.key(rank), g.occurrence(rank), attempt)
-                    previous = decode(cast(JsonValue, attempt.previous))
-                    state.attempts[position] = attempt._replace(hint=decode_hint(attempt.hint), previous=previous)
-                    self.journal.put_attempt(state, position, body)
+        c = state.columns
+        for identity, position in positions_by_identity(state.sample).items():
+            attempt = waiting.get(identity)
+            if attempt is None or (c is not None and c.status[position] == DONE):
+                continue
+            body = attempt_body(identity.key, identity.occurrence, attempt)
+            previous = decode(cast(JsonValue, attempt.previous))
+            state.attempts[position] = attempt._replace(hint=decode_hint(attempt.hint), previous=previous)
+            self.journal.put_attempt(state, position, body)
 
-    def _choose(self, state: SampleState, c: Columns, rules: RerunRules) -> list[int]:
+    def _choose(self, state: SampleState, rules: RerunRules) -> Sequence[int]:
         """Return the positions to run: those without a result, and those whose result runs again."""
+        c = state.columns
+        if c is None:
+            return range(state.total)
         if rules.are_empty:
             return [p for p, status in enumerate(c.status) if status != DONE]
         return [p for p, status in enumerate(c.status) if status != DONE or self._runs_again(state, c, p, rules)]
@@ -447,8 +452,7 @@ class ResumePlanner:
         verdict, run_id, context = state.makers[c.made[position]]
         if rules.redo:
             group, rank = state.sample.locate(position)
-            identity = Identity(group.name, group.key(rank), group.occurrence(rank))
-            if identity in rules.redo and rules.redo[identity] in (None, run_id):
+            if rules.replaces(Identity(group.name, group.key(rank), group.occurrence(rank)), run_id):
                 return True
         if rules.is_current is not None and not rules.is_current(run_id, context):
             return True

@@ -555,8 +555,8 @@ def _index_parts(state: SampleState, c: Columns, crc: int, size: int) -> list[by
     digests: list[bytes] = []
     for g in state.sample.groups:
         end = g.base + len(g.runnable)
-        first = next((p for p in range(g.base, end) if c.status[p] != MISSING), None)
-        groups.append((g.name, len(g.runnable), 0 if first is None else c.offset[first]))
+        first = next((c.offset[p] for p in range(g.base, end) if c.status[p] != MISSING), 0)
+        groups.append((g.name, len(g.runnable), first))
         digests += _digests(g)
     seq, length = (_NARROW if max(column) < 2**32 else _WIDE for column in (c.seq, c.length))
     made = "B" if len(state.makers) <= 256 else _NARROW
@@ -622,29 +622,27 @@ class EntryIndex:
             group -> how many of its items were met, and the offset at which the last entry of one ends.
         """
         out: dict[str, tuple[int, int]] = {}
-        known = {}
-        at = 0
-        for name, (_, count, _) in self.groups.items():
-            end = at + -(-count // TUNING.index_block) * KEY_BYTES
-            known[name] = [self.digests[i : i + KEY_BYTES] for i in range(at, end, KEY_BYTES)]
-            at = end
+        known = self._digests_by_group()
         for g in state.sample.groups:
-            if g.name not in known:
-                continue
-            ranks = 0
-            for one, other in zip(known[g.name], _digests(g), strict=False):
-                if one != other:
-                    break
-                ranks = min(ranks + TUNING.index_block, len(g.runnable))
-            begin, _, offset = self.groups[g.name]
-            if ranks and (end := self._take_group(state, g, begin, ranks, offset, file)):
+            ranks = _equal_items(known.get(g.name, []), g)
+            if ranks and (end := self._take_group(state, g, ranks, file)):
                 out[g.name] = ranks, end
         if out:
             state.api_used, state.worker_id = self.api_used, self.worker_id
         return out
 
-    def _take_group(self, state: SampleState, g: Group, begin: int, ranks: int, offset: int, file: BinaryIO) -> int:
+    def _digests_by_group(self) -> dict[str, list[bytes]]:
+        out = {}
+        at = 0
+        for name, (_, count, _) in self.groups.items():
+            end = at + _blocks_of(count) * KEY_BYTES
+            out[name] = [self.digests[i : i + KEY_BYTES] for i in range(at, end, KEY_BYTES)]
+            at = end
+        return out
+
+    def _take_group(self, state: SampleState, g: Group, ranks: int, file: BinaryIO) -> int:
         """Place the entries of a group's first items. Return where the last one ends; 0 where there is none."""
+        begin, _, offset = self.groups[g.name]
         old, new = slice(begin, begin + ranks), slice(g.base, g.base + ranks)
         status, length = self.status[old], self.length[old]
         steps = [n + _BETWEEN if is_there else 0 for n, is_there in zip(length, status, strict=True)]
@@ -664,6 +662,21 @@ class EntryIndex:
         c.offset[new] = offsets[:-1]
         c.made[new] = array("i", map(numbers.__getitem__, self.made[old]))
         return offsets[last] + length[last]
+
+
+def _blocks_of(count: int) -> int:
+    """Return in how many blocks so many items are."""
+    return -(-count // TUNING.index_block)
+
+
+def _equal_items(known: list[bytes], g: Group) -> int:
+    """Return how many of a group's first items are in blocks with these digests."""
+    blocks = 0
+    for one, other in zip(known, _digests(g), strict=False):
+        if one != other:
+            break
+        blocks += 1
+    return min(blocks * TUNING.index_block, len(g.runnable))
 
 
 def find_index(results: Path, name: str, file: BinaryIO, crc: int) -> EntryIndex | None:
@@ -704,7 +717,7 @@ def _index_of(header: dict[str, Any], rest: memoryview) -> EntryIndex:
             raise ValueError("no index")
         groups[name] = total, count, offset
         total += count
-        blocks += -(-count // TUNING.index_block)
+        blocks += _blocks_of(count)
     status, at = bytes(rest[:total]), total
     columns = []
     for code in header["types"]:
