@@ -16,7 +16,8 @@ from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
 from nbrun.judge.checkers import Checker, CheckerInput, ProgramRunner, as_checker, checker_result
 from nbrun.judge.local import LocalSandbox
-from nbrun.results.reader import Reader, parse
+from nbrun.results.reader import Reader
+from nbrun.results.sample_file import load_entry
 from nbrun.verdicts import Verdict
 
 #: A SandboxFusion server may lose output beyond this length.
@@ -113,7 +114,7 @@ def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, object]]) -
         return
     for sample in Reader(results).samples():
         for stored, body in sample.entries:
-            yield {"sample_id": sample.sample_id, "group": stored.group, **parse(body)}
+            yield {"sample_id": sample.sample_id, "group": stored.group, **load_entry(body)}
 
 
 def _row(entry: Mapping[str, object], checker: Checker, runner: ProgramRunner | None) -> dict[str, object]:

@@ -32,9 +32,9 @@ from nbrun.results.replay import (
     entry_of,
     header_of,
     list_segments,
-    read_log,
     read_matches,
     read_runs,
+    records_in,
 )
 from nbrun.results.sample_file import FileInfo, Identity, Unreadable, error_type
 from nbrun.tuning import TUNING
@@ -159,7 +159,7 @@ class Follower:
                 with plain_files.open_reading(path, buffering=0) as f:
                     which = number, os.fstat(f.fileno()).st_ino
                     start = f.seek(self._segments.get(which, 0))
-                    for record in read_log(f.fileno(), scan):
+                    for record in records_in(f, scan):
                         if (sample_id := self._take(record)) is not None:
                             changed.add(sample_id)
                 segments[which] = start + scan.good_bytes

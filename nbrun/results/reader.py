@@ -32,7 +32,6 @@ from nbrun.results.format import (
     FOLDER,
     Entry,
     Header,
-    JsonObject,
     JsonValue,
     MatchRecord,
     RunRecord,
@@ -75,7 +74,7 @@ from nbrun.results.sample_file import (
     parse_entry,
     peek,
 )
-from nbrun.results.values import dump, load
+from nbrun.results.values import dump
 from nbrun.texts import digits_of
 
 if TYPE_CHECKING:
@@ -393,12 +392,6 @@ class Reader:
         view = summarise(sample_id, self.path, info, header, match, done, len(counting) - done.total())
         view.entries = entries
         return view
-
-
-def parse(body: bytes) -> JsonObject:
-    """Return an entry's bytes as a mapping."""
-    value = load(body)
-    return value if isinstance(value, dict) else {}
 
 
 # ---- one sample by itself, for a view

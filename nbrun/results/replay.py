@@ -87,26 +87,28 @@ class LogScan:
         return text
 
 
-def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
+def read_log(path: Path, scan: LogScan | None = None) -> Iterator[Record]:
     """Yield the records of a log in their order. A torn tail (no line feed) is left out.
 
     Args:
-        path: the log, or a descriptor of it, which stays open.
         scan: filled with what was found beside the records.
 
     Raises:
         OSError: the file can't be opened or read.
     """
-    scan = LogScan() if scan is None else scan
-    fd = path if isinstance(path, int) else plain_files.open_plain(path)
-    with os.fdopen(fd, "rb", buffering=0, closefd=not isinstance(path, int)) as f:
-        for at, length, line in read_lines(f):
-            record = None if line is None else unframe(line, at)
-            if record is not None:
-                yield record
-            elif line is None or line:
-                scan.damaged.append((at, length))
-            scan.good_bytes = at + length
+    with plain_files.open_reading(path, buffering=0) as f:
+        yield from records_in(f, LogScan() if scan is None else scan)
+
+
+def records_in(f: BinaryIO | FileIO, scan: LogScan) -> Iterator[Record]:
+    """Do what `read_log` does with an open log, from where it stands."""
+    for at, length, line in read_lines(f):
+        record = None if line is None else unframe(line, at)
+        if record is not None:
+            yield record
+        elif line is None or line:
+            scan.damaged.append((at, length))
+        scan.good_bytes = at + length
 
 
 def read_lines(f: BinaryIO | FileIO) -> Iterator[tuple[int, int, bytes | None]]:
@@ -460,10 +462,11 @@ def _read_segments(out: JournalIndex, folder: Path) -> None:
 
 def _read_segment(out: JournalIndex, number: int, fd: int) -> LogScan:
     scan = LogScan()
-    for record in read_log(fd, scan):
-        take = _TAKERS.get(record.kind)
-        if take is None or not take(out, number, record):  # the checksum is right, the content is not
-            scan.damaged.append((record.offset, len(record.body)))
+    with os.fdopen(fd, "rb", buffering=0, closefd=False) as f:
+        for record in records_in(f, scan):
+            take = _TAKERS.get(record.kind)
+            if take is None or not take(out, number, record):  # the checksum is right, the content is not
+                scan.damaged.append((record.offset, len(record.body)))
     return scan
 
 

@@ -647,8 +647,8 @@ def convert_foreign(data: bytes) -> bytes | None:
 
 def _foreign_footer(value: JsonObject, sample_id: str, groups: Iterable[str], counts: EntryCounts) -> Footer:
     """Return what a parsed file says after its entries, with a summary of what was counted of these."""
-    recorded = _object(value.get("progress")) or {}
-    before = _object(value.get("summary")) or {}
+    recorded = verdicts.mapping(value.get("progress"))
+    before = verdicts.mapping(value.get("summary"))
     known = {group: recorded.get(f"total_{group}s") for group in groups}
     totals = {group: total if is_count(total) else counts.placed[group] for group, total in known.items()}
     completed = {group: counts.done[group] for group in groups}
@@ -932,7 +932,7 @@ def _digest_up_to_solution(language: str) -> blake2b:
 
 def places_in(old: OldFile, match: MatchRecord | None, data: bytes) -> list[OldMatch] | None:
     """Return the places that a match record gives this content; None where the record is about another content."""
-    if match is None or match["size"] != len(data) or match["crc"] != crc32(data):
+    if match is None or (match["size"], match["crc"]) != (len(data), crc32(data)):
         return None
     try:
         groups = match["groups"]

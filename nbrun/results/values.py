@@ -403,7 +403,7 @@ def _plain_scalar(value: Any, where: str, lost: list[str]) -> object:
     if kind is str:
         return value if value.isascii() else _text(value, where, lost)
     if kind is float:
-        return value if math.isfinite(value) else {"$float": "nan" if math.isnan(value) else str(value)}
+        return value if math.isfinite(value) else {"$float": str(value)}
     if kind is not int or _INT_LOW <= value < _INT_HIGH:
         return value
     if value.bit_length() > _MAX_BITS:

@@ -90,8 +90,8 @@ class Compactor:
         folder: Path,
         journal: Journal,
         on_fault: Callable[[Exception], None],
-        on_problem: Callable[[SampleState], None] = lambda state: None,
-        check_place: Callable[[], None] = lambda: None,
+        on_problem: Callable[[SampleState], None],
+        check_place: Callable[[], None],
     ) -> None:
         self._check_place = check_place
         self._folder, self._journal = folder, journal
@@ -165,17 +165,22 @@ class Compactor:
         """Write all results to files. Call it only when no more results come. Return False on a fault or a time-out."""
         with self._lock:
             while True:
-                behind = [state for state in self._open if not state.filing and state.is_behind]
-                for state in behind:
-                    self._queue(state)
-                self._work.notify_all()
-                for _ in range(min(MAX_THREADS, len(self._due)) - len(self._threads)):
-                    self._add_thread()
+                is_anything_new = self._queue_all()
                 done = self._idle.wait_for(lambda: self._broken or self._has_no_work, timeout_s)
                 if not done or self._broken:
                     return False
-                if not behind:  # else one may have been written while its last results were being saved
+                if not is_anything_new:  # else one may have been written while its last results were being saved
                     return True
+
+    def _queue_all(self) -> bool:
+        """Queue the samples with results that no file holds. Return if there are any. The caller holds the lock."""
+        behind = [state for state in self._open if not state.filing and state.is_behind]
+        for state in behind:
+            self._queue(state)
+        self._work.notify_all()
+        for _ in range(min(MAX_THREADS, len(self._due)) - len(self._threads)):
+            self._add_thread()
+        return bool(behind)
 
     @property
     def _has_no_work(self) -> bool:
@@ -589,11 +594,7 @@ class _SampleWriter:
             now = state.columns
             assert now is not None
             newer = [] if now.seq == c.seq else list(compress(range(state.total), map(ne, now.seq, c.seq)))
-            in_segments = Counter(now.where)
-            in_segments.subtract(now.where[position] for position in newer)
-            for where, count in in_segments.items():
-                if where >= IN_SEGMENT and count:
-                    freed[where - IN_SEGMENT] += count
+            freed.update(_in_segments(now, newer))
             for p in newer:
                 c.where[p], c.offset[p], c.length[p] = now.where[p], now.offset[p], now.length[p]
             now.where, now.offset, now.length = c.where, c.offset, c.length
@@ -602,6 +603,13 @@ class _SampleWriter:
             state.orphans = self.new_orphans
             state.file_seq = max(state.file_seq, self.max_seq)
         return freed
+
+
+def _in_segments(c: Columns, left_out: list[int]) -> dict[int, int]:
+    """Return how many entries are in each segment, without those at the positions `left_out`."""
+    counts = Counter(c.where)
+    counts.subtract(c.where[position] for position in left_out)
+    return {where - IN_SEGMENT: n for where, n in counts.items() if where >= IN_SEGMENT and n}
 
 
 class _Finder:

@@ -88,7 +88,7 @@ class Journal:
         next_seq: int,
         on_saved: Callable[[list[SampleState], int], None],
         on_fault: Callable[[Exception], None],
-        check_place: Callable[[], None] = lambda: None,
+        check_place: Callable[[], None],
     ) -> None:
         self._direct = DirectWriter(folder.parent)
         self._on_saved, self._on_fault, self._check_place = on_saved, on_fault, check_place

@@ -190,11 +190,7 @@ def kept_quiet(path: Path) -> Iterator[None]:
         except OSError as e:
             note = _read_note(fd)
             if e.errno in _IS_HELD or (e.errno in _NO_LOCKS and _lives(note)):
-                raise ResultsInUseError(
-                    f"{path.parent.parent} is in use: {_holder_text(note)} writes there. Wait for the end of that run, "
-                    "or stop it.",
-                    path=str(path.parent.parent),
-                ) from None
+                raise in_use(path, note, "Wait for the end of that run, or stop it.") from None
             if e.errno not in _NO_LOCKS:
                 raise
         yield
@@ -216,13 +212,13 @@ def holder_of(path: Path) -> str:
     return ""
 
 
-def in_use(path: Path, note: Mapping[str, object]) -> ResultsInUseError:
+_FOR_A_RUN = "Stop that run or use another directory; load_results works meanwhile."
+
+
+def in_use(path: Path, note: Mapping[str, object], advice: str = _FOR_A_RUN) -> ResultsInUseError:
     """Return the error for a process that finds the lock at `path` held."""
-    return ResultsInUseError(
-        f"{path.parent.parent} is in use: {_holder_text(note)} writes there. "
-        "Stop that run or use another directory; load_results works meanwhile.",
-        path=str(path.parent.parent),
-    )
+    results = path.parent.parent
+    return ResultsInUseError(f"{results} is in use: {_holder_text(note)} writes there. {advice}", path=str(results))
 
 
 def _try_lock(fd: int, *, shared: bool = False) -> None:

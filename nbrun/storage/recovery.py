@@ -277,7 +277,8 @@ def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -
     files.sync_folder(directory.path)
     out.attempts = {k: v for k, v in index.attempts.items() if v}
     if out.attempts:
-        carry_attempts(directory, index, out)
+        carry_attempts(directory, out.next_segment, out.attempts, index.headers)
+        out.next_segment += 1
     for number, path in index.segments.items():
         scan = index.damaged.get(number)
         if scan is not None:
@@ -288,17 +289,18 @@ def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -
             files.remove(path)
 
 
-def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:
-    """Save `out.attempts` in a new segment, each sample's after its header in `index`."""
+def carry_attempts(
+    directory: Directory, number: int, attempts: Mapping[str, Mapping[Identity, Attempt]], headers: Mapping[str, Header]
+) -> None:
+    """Save attempts, by sample, in a new segment, each sample's after its header."""
     lines: list[bytes] = []
-    for sample_id, of_sample in out.attempts.items():
-        header = index.headers.get(sample_id)
+    for sample_id, of_sample in attempts.items():
+        header = headers.get(sample_id)
         if header:
             lines.append(frame(HEADER, dump(header)))
         for (group, key, occurrence), a in of_sample.items():
             lines.append(frame(ATTEMPT, attempt_body(key, occurrence, a), dump([sample_id, group])))
-    segment = files.AppendFile(directory.inner / segment_name(out.next_segment), new=True)
-    out.next_segment += 1
+    segment = files.AppendFile(directory.inner / segment_name(number), new=True)
     try:
         segment.append(b"".join(lines))
         segment.sync()

@@ -24,6 +24,7 @@ from nbrun.results.sample_file import (
     NOWHERE,
     FileInfo,
     Identity,
+    OldFile,
     OldMatch,
     OwnFile,
     Stored,
@@ -48,10 +49,10 @@ from nbrun.storage.sample_state import (
     Columns,
     SampleState,
     crc_of,
-    find_index,
     match_own,
     match_rows,
     positions_by_identity,
+    take_indexed,
 )
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally
@@ -236,16 +237,18 @@ class ResumePlanner:
         if (stat.st_size, stat.st_mtime_ns) == (info.size, info.mtime_ns):
             return info
         try:
-            now: FileInfo | None = sample_file.peek(Path(path))
-            if now is not None and now.sample_id != info.sample_id:
-                raise Unreadable(f"was replaced by the file of {now.sample_id!r} while the run went on")
+            now = sample_file.peek(Path(path))
+            if now.sample_id == info.sample_id:
+                return now
+            what = f"was replaced by the file of {now.sample_id!r} while the run went on"
         except Unreadable as e:
-            self.directory.note(path, str(e), info.sample_id)
-            now = sample_file.peek_damaged(Path(path))
-            if now is None or now.sample_id != info.sample_id:
-                self.directory.quarantine(self.path / info.name)
-                return None
-        return now
+            what = str(e)
+        self.directory.note(path, what, info.sample_id)
+        left = sample_file.peek_damaged(Path(path))
+        if left is not None and left.sample_id == info.sample_id:
+            return left
+        self.directory.quarantine(Path(path))
+        return None
 
     def _quarantined_among(self, state: SampleState, positions: Iterable[int]) -> list[int]:
         if not self._quarantined:
@@ -271,19 +274,23 @@ class ResumePlanner:
             return None
         state = SampleState(sample, info.name, self._run_id, self._keep_items)
         try:
-            with listing.open_file(self.path, info) as f:
-                content = sample_file.read_any(f)
-                if isinstance(content, OwnFile):
-                    for position, stored, entry in match_own(sample, content, with_bodies=True):
-                        if position is not None:
-                            state.place_entry(position, stored, entry)
-                else:
-                    self._take_rows(state, info, content)
+            self._read_archived(state, info)
         except Unreadable:
             return None  # that is reported when it is taken out
         if state.columns is None or self._choose(state, rules):
             return None
         return plan_of(state)
+
+    def _read_archived(self, state: SampleState, info: FileInfo) -> None:
+        """Take over the entries of an archived file. Raise Unreadable."""
+        with listing.open_file(self.path, info) as f:
+            content = sample_file.read_any(f)
+            if not isinstance(content, OwnFile):
+                self._take_rows(state, info, content)
+                return
+            for position, stored, entry in match_own(state.sample, content, with_bodies=True):
+                if position is not None:
+                    state.place_entry(position, stored, entry)
 
     def _take_out(self, info: FileInfo) -> FileInfo | None:
         try:
@@ -332,8 +339,7 @@ class ResumePlanner:
         with files.open_reading(path) as f:
             state.file_id = files.identity_of(os.fstat(f.fileno()))
             crc = crc_of(f)
-            index = None if info.is_damaged else find_index(self.path, info.name, f, crc)
-            known = {} if index is None else index.take(state, f)
+            known = {} if info.is_damaged else take_indexed(state, self.path, info.name, f, crc)
             matched = {group: count for group, (count, _) in known.items()}
             own = sample_file.read_any(f, {group: end for group, (_, end) in known.items()})
             if not isinstance(own, OwnFile):
@@ -363,21 +369,22 @@ class ResumePlanner:
                 state.place_entry(position, stored, entry)
         with_items = [(stored, item) for stored, item in orphans if item is not NO_ITEM]
         again = match_by_key(state.sample, taken, with_items, matched)
-        for position, stored in again.items():
-            self._place_under_new_key(state, position, stored, stored.body or own.body(stored))
+        self._place_under_new_keys(state, own, again)
         moved = set(again.values())
         state.orphans += [stored for stored, _ in orphans if stored not in moved]
         if not (taken or again or matched):
             self._retyped = retyped(state.sample, with_items)
         return is_changed or bool(again)
 
-    def _place_under_new_key(self, state: SampleState, position: int, stored: Stored, body: bytes) -> None:
-        """Record an entry that was saved under another key than its item has now."""
-        group, rank = state.sample.locate(position)
-        rest = body.split(b'"seq":%d,' % stored.seq, 1)[1]
-        key = group.key(rank).hex().encode()
-        new = ENTRY % (group.runnable[rank], key, group.occurrence(rank), stored.seq, rest)
-        state.place(position, stored._replace(where=NOWHERE, body=new), maker_of(load_entry(body)))
+    def _place_under_new_keys(self, state: SampleState, own: OwnFile, entries: Mapping[int, Stored]) -> None:
+        """Record entries, by position, that were saved under another key than their items have now."""
+        for position, stored in entries.items():
+            body = stored.body or own.body(stored)
+            group, rank = state.sample.locate(position)
+            rest = body.split(b'"seq":%d,' % stored.seq, 1)[1]
+            key = group.key(rank).hex().encode()
+            new = ENTRY % (group.runnable[rank], key, group.occurrence(rank), stored.seq, rest)
+            state.place(position, stored._replace(where=NOWHERE, body=new), maker_of(load_entry(body)))
 
     def _read_old(self, state: SampleState, path: Path, info: FileInfo) -> None:
         """Take over the entries of a file of the older program. Raise Unreadable."""
@@ -395,12 +402,15 @@ class ResumePlanner:
             else:
                 state.place_entry(position, stored, entry)
         state.api_used, state.worker_id, state.extra = old.api_used or "", old.worker_id or "", old.extra
-        known = self.directory.matches.get(state.sample_id)
-        places = places_in(old, known, data)
-        identities = state.sample.identities.hex()
-        is_saved = known is not None and known["identities"] == identities
-        if places is None or [m._replace(position=None) for m in matches] != places or not is_saved:
+        if not self._are_saved(state, old, data, matches):
             self._save_matches(state, info, data, matches)
+
+    def _are_saved(self, state: SampleState, old: OldFile, data: bytes, matches: list[OldMatch]) -> bool:
+        """Return whether the sample's match record says what `matches` does."""
+        known = self.directory.matches.get(state.sample_id)
+        if known is None or known["identities"] != state.sample.identities.hex():
+            return False
+        return places_in(old, known, data) == [m._replace(position=None) for m in matches]
 
     def _save_matches(self, state: SampleState, info: FileInfo, data: bytes, matches: list[OldMatch]) -> None:
         """Save which old entry belongs to which item. Readers use that record; the old file stays as it is."""
@@ -444,9 +454,12 @@ class ResumePlanner:
         c = state.columns
         if c is None:
             return range(state.total)
-        if rules.are_empty:
-            return [p for p, status in enumerate(c.status) if status != DONE]
-        return [p for p, status in enumerate(c.status) if status != DONE or self._runs_again(state, c, p, rules)]
+        may_run_again = not rules.are_empty
+        return [
+            position
+            for position, status in enumerate(c.status)
+            if status != DONE or (may_run_again and self._runs_again(state, c, position, rules))
+        ]
 
     def _runs_again(self, state: SampleState, c: Columns, position: int, rules: RerunRules) -> bool:
         verdict, run_id, context = state.makers[c.made[position]]

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
 from nbrun import verdicts
-from nbrun.canonical import KEY_BYTES, blake2b, key_text
+from nbrun.canonical import KEY_BYTES, blake2b
 from nbrun.model import CancelFlag, Record, Task, first_attempt
 from nbrun.results import plain_files
 from nbrun.results.format import BETWEEN, FOLDER, SUFFIX, Entry, head_of, temporary
@@ -383,11 +383,6 @@ class SampleState:
             }
         )
 
-    def identity(self, position: int) -> dict[str, object]:
-        """Return index, key and occurrence of a position as records hold them."""
-        g, rank = self.sample.locate(position)
-        return {"index": g.runnable[rank], "key": key_text(g.key(rank)), "occurrence": g.occurrence(rank)}
-
 
 class _HexKeys(Sequence[bytes]):
     """The keys of a large group in hexadecimal digits, each made when it is asked for: a list takes 73 bytes a key."""
@@ -679,7 +674,17 @@ def _equal_items(known: list[bytes], g: Group) -> int:
     return min(blocks * TUNING.index_block, len(g.runnable))
 
 
-def find_index(results: Path, name: str, file: BinaryIO, crc: int) -> EntryIndex | None:
+def take_indexed(state: SampleState, results: Path, name: str, file: BinaryIO, crc: int) -> dict[str, tuple[int, int]]:
+    """Place the entries that the index of a sample's open file holds, if it has one. Return as `EntryIndex.take`.
+
+    Args:
+        crc: of the file.
+    """
+    index = _find_index(results, name, file, crc)
+    return {} if index is None else index.take(state, file)
+
+
+def _find_index(results: Path, name: str, file: BinaryIO, crc: int) -> EntryIndex | None:
     """Return the index of a sample's open file; None where there is none, or one of another content than `crc` says."""
     path = index_path(results, name)
     try:

@@ -37,6 +37,7 @@ from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.recovery import attempt_body, decode_hint, recover
 from nbrun.storage.resume import RerunRules, ResumePlan, ResumePlanner
 from nbrun.storage.sample_state import DONE, SampleState
+from nbrun.texts import bytes_text
 from nbrun.tuning import TUNING
 
 #: How many results make an average of what one takes on the disk.
@@ -408,8 +409,9 @@ class SpaceWatch:
         if each * left <= free:
             return ""
         return (
-            f"The disk of {self._path} has {_text(free)} left, but the {left:,} results that are still to come will "
-            f"need about {_text(each * left)}. Nothing is lost when it is full: the run pauses until there is room."
+            f"The disk of {self._path} has {bytes_text(free)} left, but the {left:,} results that are still to come "
+            f"will need about {bytes_text(round(each * left))}. Nothing is lost when it is full: the run pauses until "
+            "there is room."
         )
 
     def look(self, saved: int, saved_bytes: int) -> None:
@@ -427,11 +429,3 @@ class SpaceWatch:
         text = self.shortage(None if total is None else total - self._results)
         self._has_warned = bool(text)
         return text
-
-
-def _text(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"

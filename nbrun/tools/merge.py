@@ -36,7 +36,7 @@ from nbrun.results.sample_file import (
 from nbrun.storage import files
 from nbrun.storage.directory import Directory, write_totals
 from nbrun.storage.lock import DirectoryLock, kept_quiet
-from nbrun.storage.recovery import FileContent, Recovery, carry_attempts
+from nbrun.storage.recovery import FileContent, carry_attempts
 
 #: How many match records are saved together.
 _AT_ONCE = 256
@@ -207,7 +207,7 @@ class _Merging:
         self._add_samples(views)
         self._save_matches(0)
         if self._open.attempts:
-            carry_attempts(self._directory, self._open, Recovery(self._open.attempts))
+            carry_attempts(self._directory, 1, self._open.attempts, self._open.headers)
         files.sync_folder(self._directory.path)
         self._out.problems = [str(problem) for problem in self._problems]
 

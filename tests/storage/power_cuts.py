@@ -11,8 +11,8 @@ from simulated_disk import SimulatedDisk
 import nbrun
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError
-from nbrun.results.reader import Reader, parse
-from nbrun.results.sample_file import OwnFile, Unreadable, peek, read_any
+from nbrun.results.reader import Reader
+from nbrun.results.sample_file import OwnFile, Unreadable, load_entry, peek, read_any
 from tests.waiting import until
 
 DEADLINE_S = 60.0
@@ -109,8 +109,7 @@ def saved(path):
         for stored, body in view.entries:
             identity = (view.sample_id, stored.group, stored.key.hex(), stored.occurrence)
             assert identity not in out, f"{identity} occurs twice"
-            entry = parse(body)
-            result = entry["result"]
+            result = load_entry(body)["result"]
             out[identity] = (stored.seq, result.get("v") if isinstance(result, dict) else None, stored.status)
     return out
 

@@ -3,6 +3,7 @@
 import json
 import random
 
+from nbrun.canonical import key_text
 from nbrun.samples import SampleReader
 from nbrun.storage.entry import BETWEEN, bodies, encode, pieces
 from nbrun.storage.journal import Batch, encode_batch
@@ -36,7 +37,9 @@ def test_entries_of_mixed_groups_stand_where_they_are_said_to():
         for position, seq, _, _, offset, length, _, body in fresh:
             assert data[offset - 100 : offset - 100 + length] == body
             entry = json.loads(body)
-            assert {k: entry[k] for k in ("index", "key", "occurrence")} == state.identity(position)
+            group, rank = state.sample.locate(position)
+            assert entry["index"] == group.runnable[rank]
+            assert (entry["key"], entry["occurrence"]) == (key_text(group.key(rank)), group.occurrence(rank))
             assert entry["seq"] == seq
             assert entry["item"] == state.item(position)
             assert entry["result"] == (None if position == 5 else {"p": position})

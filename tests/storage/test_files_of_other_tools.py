@@ -14,7 +14,8 @@ import nbrun
 from nbrun import cli
 from nbrun.results import sample_file
 from nbrun.results.format import frame
-from nbrun.results.reader import Reader, parse, read_rows
+from nbrun.results.reader import Reader, read_rows
+from nbrun.results.sample_file import load_entry
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
 from nbrun.tools.merge import merge_results
@@ -127,7 +128,7 @@ def test_every_view_shows_the_same(made, rewritten):
     ]  # fmt: skip
     assert rows[0] == rows[1]
     bodies = [
-        sorted((parse(b) for _, b in view.entries), key=lambda e: e["seq"])
+        sorted((load_entry(b) for _, b in view.entries), key=lambda e: e["seq"])
         for d in (made, rewritten) for view in Reader(d).samples()
     ]  # fmt: skip
     assert bodies[0] == bodies[1]
