@@ -257,7 +257,7 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
         found = _last_lines(tail, read, size)
         if found is not None and (own_id := _own_id(head, read, size)) is not None:
             return _own_info(name, own_id, found, size, mtime_ns)
-    if not is_own and _PLAINLY_OLD.match(head):
+    elif _PLAINLY_OLD.match(head):
         return _old_info(name, head, tail, size, mtime_ns)
     _refuse_to_parse(size)
     data = read(0, size)

@@ -173,7 +173,7 @@ class Compactor:
                     return True
 
     def _queue_all(self) -> bool:
-        """Queue the samples with results that no file holds. Return if there are any. The caller holds the lock."""
+        """Queue the samples that have results in no file. Return whether there are any. The caller holds the lock."""
         behind = [state for state in self._open if not state.filing and state.is_behind]
         for state in behind:
             self._queue(state)
@@ -418,9 +418,9 @@ class _SampleWriter:
         self.new_orphans: list[Stored] = []
         self.new_crc = 0
         self._read_to = self._read_crc = 0  # up to where the old file was copied or skipped, and the CRC-32 of that
-        self._stays = b""  # by position: 1 where the entry is copied with its neighbours
-        if self._own is not None and state.file_crc is not None:
-            self._stays = bytes(map(IN_FILE.__eq__, self.c.where))
+        can_copy = self._own is not None and state.file_crc is not None
+        # by position: 1 where the entry is copied with its neighbours
+        self._stays = bytes(map(IN_FILE.__eq__, self.c.where)) if can_copy else bytes(state.total)
         return files.replace_file(self.path, in_chunks(self._parts()), beside)
 
     def _rescan(self) -> None:
@@ -512,15 +512,18 @@ class _SampleWriter:
             yield orphan, b'{"index":null' + body[body.index(b",") :]
 
     def _placed_entries(self, g: Group) -> Iterator[tuple[range, bytes]]:
-        at, end = g.base, g.base + len(g.runnable)
-        while at < end:
-            is_copied = at < len(self._stays) and self._stays[at]
-            found = self._stays.find(not is_copied, at, end)
-            stop = end if found < 0 else found
-            if is_copied:
+        for at, stop in self._stretches(g.base, g.base + len(g.runnable)):
+            if self._stays[at]:
                 yield from self._copied(g, at, stop)
             else:
                 yield from ((range(p, p + 1), self._entry(g, p)) for p in range(at, stop) if self.c.status[p])
+
+    def _stretches(self, at: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield where each stretch of positions begins and ends whose entries are all copied, or all not."""
+        while at < end:
+            found = self._stays.find(1 - self._stays[at], at, end)
+            stop = end if found < 0 else found
+            yield at, stop
             at = stop
 
     def _entry(self, g: Group, position: int) -> bytes:
@@ -666,7 +669,7 @@ class _Finder:
         found, made = self._found.get(position, (None, NO_MAKER))
         is_lost = False
         if c.where[position] == IN_FILE:
-            if found is not None and found.where == IN_FILE and found.seq == c.seq[position]:
+            if found is not None and found.where == IN_FILE and found.seq == c.seq[position]:  # it is there, too
                 c.offset[position], c.length[position] = found.offset, found.length
                 return False
             is_lost = c.status[position] == DONE and found is None

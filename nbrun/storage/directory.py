@@ -251,22 +251,23 @@ class Directory:
         Raises:
             StorageError: one can't be made, or is a link.
         """
-        held: list[files.Folder] = []
+        held: dict[Path, files.Folder] = {}
         changed: list[Path] = []
         try:
             for folder in (self.path, self.inner, self.inner / "tmp", self.inner / "damaged"):
-                held.append(self._made(folder, held[min(len(held), 2) - 1] if held else None, changed))
+                held[folder] = self._made(folder, held.get(folder.parent), changed)
             changed += (*_new_parents(self.path), self.path.parent, self.path, self.inner)
             for folder in dict.fromkeys(changed):  # each once: this is most of what a new directory costs
                 with suppress(PermissionError):  # the folder around may be closed to this user
                     files.sync_folder(folder)
         except OSError as e:
-            for one in held:
+            for one in held.values():
                 one.release()
             if isinstance(e, StorageError):
                 raise
             raise StorageError(f"{self.path} can't be made durable: {e.strerror}.", path=str(self.path)) from e
-        before, self._held = self._held, held  # in one step: the compactor's threads look at it at any time
+        before = self._held
+        self._held = list(held.values())  # in one step: the compactor's threads look at it at any time
         for old in before:
             old.release()
 

@@ -159,8 +159,8 @@ class _FileMaker:
         """Write a sample's file. Return what it is now; None where neither its file nor the journal holds anything."""
         directory = self._directory
         whole = self._readable(journal)
-        if not whole and (info is None or journal):
-            return info
+        if journal and not whole:
+            return info  # nothing of the journal can be read: the file stays
         if info is not None and info.place is not None:
             info = directory.take_out(info)
         header = self._index.headers.get(sample_id) or _header_of(info)

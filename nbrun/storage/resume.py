@@ -253,9 +253,10 @@ class ResumePlanner:
     def _quarantined_among(self, state: SampleState, positions: Iterable[int]) -> list[int]:
         if not self._quarantined:
             return []
-        seqs = state.columns.seq if state.columns is not None else None
+        c = state.columns
         fingerprints = {p: state.fingerprints([p]) for p in positions}
-        return choose(self._quarantined, fingerprints, {} if seqs is None else {p: seqs[p] for p in fingerprints})
+        ended = {} if c is None else {p: c.seq[p] for p in fingerprints}
+        return choose(self._quarantined, fingerprints, ended)
 
     def _is_finished(self, sample: Sample, info: FileInfo) -> bool:
         """Return whether a file holds a result for every item of the sample, as its last lines or its match say."""
@@ -524,10 +525,10 @@ def _tally_of_finished(sizes: Mapping[bool | None, int], accepted: int, rejected
     positives, negatives = sizes[True], sizes[False]
     if sizes[None] or accepted + rejected != positives + negatives:
         return Tally()
-    if unexpected is None:
-        unexpected = rejected if not negatives else accepted if not positives else None
-    if unexpected is None:
+    if unexpected is None and positives and negatives:
         return Tally()
+    if unexpected is None:
+        unexpected = accepted if negatives else rejected
     wrong, odd = divmod(accepted + unexpected - positives, 2)
     if odd or not 0 <= wrong <= min(accepted, negatives):
         return Tally()
@@ -674,12 +675,20 @@ def _difference_of_fields(saved: Mapping[str, object], now: Mapping[str, object]
     if not any(changes) or not all(_is_alike(saved[k], now[k]) for k in changed):
         return None
     same = next((k for k in now if k not in {*changed, *new, "id"}), "")
-    either = {**saved, **now}
-    is_padding = all(_is_nothing(either[k]) for k in (*gone, *new))
-    if not same and not is_padding and saved.get("id", NO_ITEM) != now.get("id"):
-        return None  # nothing suggests that the two are one
+    if not same and not _may_be_one(saved, now, (*gone, *new)):
+        return None
     example = _example(saved[changed[0]], now[changed[0]]) if changed else ""
     return Retyped(str(changes), example, same)
+
+
+def _may_be_one(saved: Mapping[str, object], now: Mapping[str, object], extra: Iterable[str]) -> bool:
+    """Return whether anything suggests that two items without an equal field are one.
+
+    Args:
+        extra: the fields that only one of them has.
+    """
+    either = {**saved, **now}
+    return saved.get("id", NO_ITEM) == now.get("id") or all(_is_nothing(either[k]) for k in extra)
 
 
 def _example(saved: object, now: object) -> str:

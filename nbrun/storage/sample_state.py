@@ -675,10 +675,13 @@ def _equal_items(known: list[bytes], g: Group) -> int:
 
 
 def take_indexed(state: SampleState, results: Path, name: str, file: BinaryIO, crc: int) -> dict[str, tuple[int, int]]:
-    """Place the entries that the index of a sample's open file holds, if it has one. Return as `EntryIndex.take`.
+    """Place the entries that the index of a sample's open file holds, if there is one.
 
     Args:
         crc: of the file.
+
+    Returns:
+        what `EntryIndex.take` does.
     """
     index = _find_index(results, name, file, crc)
     return {} if index is None else index.take(state, file)
