@@ -202,8 +202,7 @@ class Follower:
 
     def _read_files(self) -> set[str]:
         changed_at, now = os.stat(self.path).st_mtime_ns, time.monotonic()
-        before, listed_at = self._listed
-        if changed_at == before and listed_at - changed_at > TUNING.settled_ns and now < self._relist_at:
+        if now < self._relist_at and self._is_as_listed(changed_at):
             return set()
         self._listed, self._relist_at = (changed_at, time.time_ns()), now + RELIST_S
         seen: dict[str, _Look] = {}
@@ -215,6 +214,14 @@ class Follower:
             name: (sign, self._samples[files[name]].file.info) for name, sign in seen.items() if name in files
         }
         return changed
+
+    def _is_as_listed(self, changed_at: int) -> bool:
+        """Return whether the folder's time of change shows that it is as it was listed.
+
+        One that was listed right after a change may have changed again within the same tick of that clock.
+        """
+        before, listed_at = self._listed
+        return changed_at == before and listed_at - changed_at > TUNING.settled_ns
 
     def _known_file(self, seen: dict[str, _Look], entry: os.DirEntry[str]) -> FileInfo | None:
         """Return what is known of a file that looks as it did before; note in `seen` what it looks like."""

@@ -162,9 +162,7 @@ class Folder:
                 self.fd = _system.open(path.name, flags, dir_fd=within.fd)
         except OSError as e:
             if e.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
-                is_link = os.path.islink(self.path)
-                what = KINDS[stat.S_IFLNK] if is_link else "not a folder"
-                raise NotPlainError(errno.ENOTDIR, f"is {what}", self.path) from None
+                raise self._no_folder(os.path.islink(self.path)) from None
             raise
         self._opened = os.fstat(self.fd)
         with _folders_lock:
@@ -175,9 +173,12 @@ class Folder:
         is_link = within is not None and os.path.islink(self.path)
         found = os.stat(self.path)
         if is_link or not stat.S_ISDIR(found.st_mode):
-            what = KINDS[stat.S_IFLNK] if is_link else "not a folder"
-            raise NotPlainError(errno.ENOTDIR, f"is {what}", self.path)
+            raise self._no_folder(is_link)
         return found
+
+    def _no_folder(self, is_link: bool) -> NotPlainError:
+        what = KINDS[stat.S_IFLNK] if is_link else "not a folder"
+        return NotPlainError(errno.ENOTDIR, f"is {what}", self.path)
 
     def release(self) -> None:
         """Let operations go by the path again. The descriptor is closed when the last operation on it has ended."""

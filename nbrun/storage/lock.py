@@ -112,7 +112,7 @@ class DirectoryLock:
     def _lock(self) -> None:
         fd = files.open_plain(self._path, os.O_RDWR | os.O_CREAT)
         try:
-            self._take(self._path, fd)
+            self._take(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -135,8 +135,8 @@ class DirectoryLock:
         except OSError:
             pass  # a full disk: the lock holds all the same, but it can't name its holder
 
-    def _take(self, path: Path, fd: int) -> None:
-        note = _read_note(fd)
+    def _take(self, fd: int) -> None:
+        path, note = self._path, _read_note(fd)
         try:
             _lock_now(fd)
             return
@@ -185,17 +185,22 @@ def kept_quiet(path: Path) -> Iterator[None]:
     except plain_files.NotPlainError as e:
         raise StorageError(f"{path} {e.strerror}. Nothing was read.", path=str(path.parent.parent)) from e
     try:
-        try:
-            _lock_now(fd, shared=True)
-        except OSError as e:
-            note = _read_note(fd)
-            if e.errno in _IS_HELD or (e.errno in _NO_LOCKS and _lives(note)):
-                raise in_use(path, note, "Wait for the end of that run, or stop it.") from None
-            if e.errno not in _NO_LOCKS:
-                raise
+        _share(path, fd)
         yield
     finally:
         os.close(fd)
+
+
+def _share(path: Path, fd: int) -> None:
+    """Lock beside others that only read. Raise ResultsInUseError."""
+    try:
+        _lock_now(fd, shared=True)
+    except OSError as e:
+        note = _read_note(fd)
+        if e.errno in _IS_HELD or (e.errno in _NO_LOCKS and _lives(note)):
+            raise in_use(path, note, "Wait for the end of that run, or stop it.") from None
+        if e.errno not in _NO_LOCKS:
+            raise
 
 
 def holder_of(path: Path) -> str:
