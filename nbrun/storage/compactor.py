@@ -186,6 +186,11 @@ class Compactor:
     def _has_no_work(self) -> bool:
         return not (self._due or self._busy)
 
+    @property
+    def _can_write(self) -> bool:
+        """True while a sample is due and no fault keeps it from being written."""
+        return bool(self._due) and not self._broken
+
     def close(self) -> None:
         """End each thread after the file that it writes."""
         with self._lock:
@@ -228,11 +233,11 @@ class Compactor:
 
         Return None where none was due for a while, or where the compactor is closed.
         """
-        while (not self._due or self._broken) and not self._closing:
+        while not self._can_write and not self._closing:
             if not self._work.wait(TUNING.stale_look_s) and not self._broken:
                 self._look_for_stale()
                 break
-        if not self._due or self._broken or self._closing:
+        if self._closing or not self._can_write:
             return None
         self._busy += 1
         return self._due.popleft()
