@@ -660,7 +660,7 @@ class EntryIndex:
 
 
 def _blocks_of(count: int) -> int:
-    """Return in how many blocks so many items are."""
+    """Return the number of blocks that hold this many items."""
     return -(-count // TUNING.index_block)
 
 
