@@ -592,7 +592,7 @@ def _extra_in(line: bytes) -> tuple[str, bytes] | None:
     if not isinstance(parsed, dict) or len(parsed) != 1:
         return None
     [(key, value)] = parsed.items()
-    return None if key in KNOWN_KEYS or key.endswith("_result") else (key, dump(value))
+    return (key, dump(value)) if _is_extra(key) else None
 
 
 #: How the lines begin that nbrun writes outside of a file's lists.
@@ -696,11 +696,12 @@ def _lists_in(value: JsonObject) -> JsonObject:
 
 def extra_keys(value: JsonObject) -> dict[str, bytes]:
     """Return the top-level keys of a parsed file that another tool has added, each with its value as JSON."""
-    return {
-        key: values.encode(part, where="")[0]
-        for key, part in value.items()
-        if key not in KNOWN_KEYS and not key.endswith("_result")
-    }
+    return {key: values.encode(part, where="")[0] for key, part in value.items() if _is_extra(key)}
+
+
+def _is_extra(key: str) -> bool:
+    """Return whether neither nbrun nor the older program writes this top-level key."""
+    return key not in KNOWN_KEYS and not key.endswith("_result")
 
 
 _HEAD_KEYS = ("index", "key", "occurrence", "seq", "status")

@@ -10,6 +10,7 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 from zlib import crc32
@@ -75,7 +76,7 @@ class RejudgeFilter:
 
     def may_any(self, plan: ResumePlan) -> bool:
         """Return whether there may be something to ask about a finished sample."""
-        return any(self.may(verdict, run_id) for verdict in (*plan.verdicts, None) for run_id in plan.runs or ("",))
+        return any(starmap(self.may, product((*plan.verdicts, None), plan.runs or ("",))))
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,8 @@ class RerunRules:
         """Return whether nothing of a finished sample runs again, as far as its counts say so."""
         if self.redo or (self.rejudge is not None and self.rejudge.may_any(plan)):
             return False
-        is_current = self.is_current
-        return is_current is None or all(
-            is_current(run_id, context) for run_id in plan.runs or ("",) for context in plan.contexts or ("",)
-        )
+        made = product(plan.runs or ("",), plan.contexts or ("",))
+        return self.is_current is None or all(starmap(self.is_current, made))
 
 
 @dataclass(slots=True)
