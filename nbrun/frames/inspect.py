@@ -92,7 +92,7 @@ def status(results: str | os.PathLike[str]) -> Status:
     problems = len(reader.problems)
     if totals is None:
         return Status(samples, complete, done, errors, total, problems)
-    samples, total = max(samples, totals.samples or 0), max(total, sum((totals.tasks or {}).values()))
+    samples, total = max(samples, totals.samples or 0), max(total, totals.task_count or 0)
     return Status(samples, complete, done, errors, total, problems, totals.is_known)
 
 

@@ -383,4 +383,4 @@ def complete(counts: Iterable[SavedCounts], totals: SampleTotals | None) -> bool
         ended, samples = ended + one.done + one.errors, samples + 1
     if totals is None:
         return samples > 0
-    return totals.is_known and ended >= sum((totals.tasks or {}).values())
+    return totals.is_known and ended >= (totals.task_count or 0)

@@ -105,6 +105,11 @@ class SampleTotals:
         return self.samples is not None and self.tasks is not None
 
     @property
+    def task_count(self) -> int | None:
+        """How many tasks there are in all; None while a stream is still being read."""
+        return None if self.tasks is None else sum(self.tasks.values())
+
+    @property
     def ids(self) -> Collection[str]:
         """The ids of all samples; none where only the sums are known."""
         return self.by_id or ()

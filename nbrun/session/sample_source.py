@@ -55,11 +55,6 @@ class Samples:
         """What is saved before the first task runs: of a long list the sums alone, which cost nothing."""
         return replace(self.totals, by_id=None) if len(self.totals.ids) > LONG_LIST else self.totals
 
-    @property
-    def task_count(self) -> int | None:
-        """How many tasks there are; None where that is not known without reading on."""
-        return None if self.totals.tasks is None else sum(self.totals.tasks.values())
-
 
 def _joined(ours: SampleTotals, theirs: SampleTotals) -> SampleTotals:
     """Return the totals of both; of equal ids ours count."""

@@ -329,7 +329,7 @@ class Supervisor:
         if store.lock_caveat:
             self.notices.add(store.lock_caveat)
         space = store.watch_space(self.notices.add, self._remaining)
-        if short := space.at_start(self._samples.task_count):
+        if short := space.at_start(self._samples.totals.task_count):
             self.notices.add(short)
             warn(short)
 
@@ -481,7 +481,7 @@ class Supervisor:
 
     def _feed(self) -> None:
         if self._pass.is_first:
-            self._tracker.set_totals(self._samples.task_count, self._samples.totals.samples)
+            self._show_totals()
         if not self._feed_all_but(self._feed_ahead()):
             return
         if not self._is_left and self._pass.only is None:
@@ -533,7 +533,7 @@ class Supervisor:
     def _feed_more(self, more: Samples) -> None:
         """Feed those of the added samples that were not read yet."""
         if self._samples.totals.is_known:
-            self._tracker.set_totals(self._samples.task_count, self._samples.totals.samples)
+            self._show_totals()
             self._note_totals()
         is_new = False
         for raw in self._unread(more):
@@ -632,10 +632,10 @@ class Supervisor:
         if kind is not None:
             only = _failed_with(kind, failed)
             count = sum(len(f.positions) for f in only.values())
-            return Pass(samples, numbers, count, (), self._tasks, only)
+            return Pass(samples, numbers, count, tasks=self._tasks, only=only)
         ids = [s.work.sample_id for s in failed] if samples.source is None else numbers
         count = sum(self._tracker.errors_of(numbers[sample_id]) for sample_id in ids)
-        return Pass(samples, numbers, count, ids, self._tasks)
+        return Pass(samples, numbers, count, failed=ids, tasks=self._tasks)
 
     def _samples_again(self, failed: Iterable[SampleWork], *, is_only_failed: bool) -> Samples:
         """Return the samples for a restart: of a stream those that are still in memory, then those not read yet."""
@@ -644,6 +644,11 @@ class Supervisor:
         kept = {sample.id: sample.raw for sample in [*map(_sample_of, failed), *self._rest]}
         unread = () if is_only_failed else self._samples.stream
         return replace(self._samples, stream=itertools.chain(kept.values(), unread))
+
+    def _show_totals(self) -> None:
+        """Show how many samples and tasks there are, as far as it is known."""
+        totals = self._samples.totals
+        self._tracker.set_totals(totals.task_count, totals.samples)
 
     def _note_totals(self) -> None:
         """Save how many samples and tasks there are, as far as it is known."""

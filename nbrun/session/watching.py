@@ -275,7 +275,7 @@ class Watch:
             if totals is None or not totals.is_known:
                 self._tracker.set_totals(None, None)
                 return
-            tasks += max(sum((totals.tasks or {}).values()), directory.total)
+            tasks += max(totals.task_count or 0, directory.total)
             samples += max(totals.samples or 0, len(directory.follower.counts))
         self._tracker.set_totals(tasks, samples)
 
@@ -377,9 +377,10 @@ class _Directory:
             return self._trouble
         if not self.follower.is_there:
             return "is not there yet"
-        left, totals = self.total - self._done - self._errors, self.follower.totals
+        ended, totals = self._done + self._errors, self.follower.totals
+        left = self.total - ended
         if totals is not None and totals.is_known:
-            left = max(left, sum((totals.tasks or {}).values()) - self._done - self._errors)
+            left = max(left, (totals.task_count or 0) - ended)
             return f"has {counted(left, 'task')} left and no run"
         return f"has at least {counted(left, 'task')} left and no run" if left else "has no run"
 
