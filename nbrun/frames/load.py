@@ -332,13 +332,17 @@ def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
     if len(frames) == 1:
         return frames[0]
     if len({str(df["sample_id"].dtype) for df in frames}) > 1:
-        frames = [df.assign(sample_id=df["sample_id"].astype(str).astype(object).astype("category")) for df in frames]
+        frames = list(map(_with_text_ids, frames))
     out = pd.concat(frames, ignore_index=True)
     for name in out.columns:  # joining different categories makes plain texts of them
         dtypes = [df[name].dtype for df in frames if name in df]
         if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
             out[name] = out[name].astype("object").astype("category")
     return out
+
+
+def _with_text_ids(df: pd.DataFrame) -> pd.DataFrame:
+    return df.assign(sample_id=df["sample_id"].astype(str).astype(object).astype("category"))
 
 
 def _absolute(paths: Iterable[Results]) -> list[str]:
@@ -761,16 +765,13 @@ class TestRows:
         for number, test in enumerate(map(mapping, tests if isinstance(tests, list) else ())):
             run, passed = run_of(test), test.get("passed")
             verdict = verdicts.of({"accepted": passed is True, "tests": [test]})
-            values = (
-                number,
-                int(passed) if isinstance(passed, bool) else -1,
-                self._verdicts.setdefault(verdict, len(self._verdicts) - 1),
-                _number(run.get("execution_time")),
-                _number(run.get("return_code")),
-            )
             self._rows.append(row)
-            for column, value in zip(self._numbers.values(), values, strict=True):
-                column.append(value)
+            values = self._numbers
+            values["test"].append(number)
+            values["passed"].append(int(passed) if isinstance(passed, bool) else -1)
+            values["test_verdict"].append(self._verdicts.setdefault(verdict, len(self._verdicts) - 1))
+            values["time_s"].append(_number(run.get("execution_time")))
+            values["return_code"].append(_number(run.get("return_code")))
             for name, texts in self._outputs.items():
                 texts.append(getattr(texts_of(test), name))
 

@@ -267,7 +267,11 @@ class _Header(TypedDict):
     crc: int
 
 
-def unpack(data: bytes | memoryview, release: Callable[[int, int], None] | None = None) -> Pack:
+def _keep(start: int, end: int) -> None:
+    """Release nothing: the bytes of a pack are in memory once."""
+
+
+def unpack(data: bytes | memoryview, release: Callable[[int, int], None] = _keep) -> Pack:
     """Read a pack. Its arrays are views into `data` where they can be.
 
     Args:
@@ -294,9 +298,7 @@ def unpack(data: bytes | memoryview, release: Callable[[int, int], None] | None 
         raise BadPack(f"no pack ({e})") from None
 
 
-def _read_texts(
-    header: _Header, view: memoryview, at: int, release: Callable[[int, int], None] | None
-) -> list[list[str]]:
+def _read_texts(header: _Header, view: memoryview, at: int, release: Callable[[int, int], None]) -> list[list[str]]:
     """Return the texts of each column, then those of each extra."""
     out = []
     check = 0
@@ -307,10 +309,8 @@ def _read_texts(
                 raise BadPack("it holds something else")
             data = view[at : at + size]
             check = crc32(data, check)
-            some = load(data)
-            texts += cast("list[str]", some)  # checked below, with all texts
-            if release is not None:
-                release(at, at + size)
+            texts += cast("list[str]", load(data))  # checked below, with all texts
+            release(at, at + size)
             at += size
         out.append(texts)
     if check != header["crc"] or at != len(view):
@@ -392,7 +392,6 @@ RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "
 _JUDGED = frozenset(("verdict", "accepted", "api_used", "tests"))
 #: What a sandbox repeats of its request beside its tests. It would be most of a frame's memory, and is in `entry`.
 ECHOED = frozenset(("id", "extracted_code", "full_code", "test_code", "extracted_type", "extra"))
-_NOTHING: frozenset[str] = frozenset()
 #: Where a judge's result holds nothing else, no column of its own comes of it.
 _JUDGED_ONLY = ECHOED | {"accepted", "tests"}
 #: From here on a float may be an integer that orjson could not hold.
@@ -553,11 +552,11 @@ class RowBuilder:
 
     def _extras(self, result: dict[str, Any], n_tests: int) -> None:
         """Add to the next row the keys of its result that no fixed column shows."""
-        left_out = ECHOED if n_tests >= 0 else _NOTHING
-        if left_out and _says_no_more(result):
+        is_judged = n_tests >= 0
+        if is_judged and _says_no_more(result):
             return
         for name, value in result.items():
-            if name in left_out or (name in _JUDGED and _is_shown(name, value, n_tests)):
+            if (is_judged and name in ECHOED) or (name in _JUDGED and _is_shown(name, value, n_tests)):
                 continue
             extras = self.extras[name]  # the column is there, even where no row has a value
             if value is not None:
@@ -567,9 +566,11 @@ class RowBuilder:
     def _value(self, value: Any) -> object:
         """Return a value as a column holds it: nested ones as bytes of JSON. Notice numbers that may be inexact."""
         kind = type(value)
-        if kind is dict or kind is list:
-            value = decode(value) if kind is dict and len(value) == 1 else value
-            return value if type(value) is float else self._nested(value)
+        if kind is list:
+            return self._nested(value)
+        if kind is dict:
+            plain = decode(value) if len(value) == 1 else value  # a float that JSON has no number for is an object
+            return plain if type(plain) is float else self._nested(plain)
         if kind is float and not -_HUGE < value < _HUGE:
             self.is_inexact = True
         return value
@@ -944,13 +945,18 @@ class FileReader:
             elif group is not None:
                 damaged += 1
             elif sample_id is None and line.startswith(b'"id": '):
-                try:
-                    sample_id = str(self._loads(line[6:].rstrip(b"\n").removesuffix(b",")))
-                except ValueError:  # another tool has touched the line
-                    damaged += 1
+                sample_id = self._id_in(line)
+                damaged += sample_id is None
         record["id"], record["source"] = sample_id, NBRUN
         record["problem"] = f"has {damaged} damaged entries; the others were read" if damaged else None
         return damaged
+
+    def _id_in(self, line: bytes) -> str | None:
+        """Return the sample's id; None where another tool has touched the line."""
+        try:
+            return str(self._loads(line.removeprefix(b'"id": ').rstrip(b"\n").removesuffix(b",")))
+        except ValueError:
+            return None
 
     def _add_line(self, group: str, body: bytes) -> bool:
         """Add an entry, and return whether it could be read. A damaged one costs only itself."""

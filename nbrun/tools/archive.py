@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -99,15 +98,19 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
         out.samples = len(moved)
         out.after_bytes = (directory.path / out.archive).stat().st_size
         for info, mtime_ns in moved:
-            file = directory.path / info.name
-            stat = file.lstat()
-            out.before_bytes += stat.st_size
-            if (stat.st_size, stat.st_mtime_ns) == (info.size, mtime_ns):  # it was not edited meanwhile
-                files.remove(file)
-            else:
-                out.problems.append(f"{file} was changed meanwhile and stays")
+            _remove_archived(directory.path / info.name, info, mtime_ns, out)
         files.sync_folder(directory.path)
         return out
+
+
+def _remove_archived(file: Path, info: FileInfo, mtime_ns: int, out: Archived) -> None:
+    """Remove a file that is in an archive now, unless it was edited meanwhile."""
+    stat = file.lstat()
+    out.before_bytes += stat.st_size
+    if (stat.st_size, stat.st_mtime_ns) == (info.size, mtime_ns):
+        files.remove(file)
+    else:
+        out.problems.append(f"{file} was changed meanwhile and stays")
 
 
 def unpack_archives(results: str | os.PathLike[str]) -> Archived:
@@ -118,16 +121,15 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
     with recovered(results_folder(results)) as directory:
         out = Archived(str(directory.path))
         damaged = set()
-        for info in [i for i in directory.listing.by_id.values() if i.place is not None]:
-            assert info.place is not None
+        for info, place in _archived(directory):
             try:
                 directory.take_out(info)
             except Unreadable as e:
-                damaged.add(info.place.name)
+                damaged.add(place.name)
                 out.problems.append(f"{info.name} {e}")
                 continue
             out.samples += 1
-            out.before_bytes += info.place.packed
+            out.before_bytes += place.packed
             out.after_bytes += info.size
         kept = damaged | _still_needed(directory, damaged, out)
         for name in listing.archives_in(directory.path):
@@ -135,6 +137,11 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
                 files.remove(directory.path / name)
         files.sync_folder(directory.path)
         return out
+
+
+def _archived(directory: Directory) -> list[tuple[FileInfo, Place]]:
+    """Return the archived samples, and where they are."""
+    return [(info, info.place) for info in directory.listing.by_id.values() if info.place is not None]
 
 
 def _still_needed(directory: Directory, damaged: set[str], out: Archived) -> set[str]:
@@ -198,10 +205,9 @@ def take_apart(path: Path, names: set[str]) -> None:
         with closing(Directory(path)) as directory, ExitStack() as held:
             held.callback(DirectoryLock(directory.inner / "lock").release)
             directory.scan()
-            places = [info.place.name for info in directory.listing.by_id.values() if info.place and info.name in names]
-            for name in listing.archives_in(path):
-                if name in names or name in places:
-                    _take_apart(directory, name)
+            damaged = names | {place.name for info, place in _archived(directory) if info.name in names}
+            for name in filter(damaged.__contains__, listing.archives_in(path)):
+                _take_apart(directory, name)
     except StorageError:
         raise
     except OSError as e:
@@ -210,14 +216,15 @@ def take_apart(path: Path, names: set[str]) -> None:
 
 def _take_apart(directory: Directory, name: str) -> None:
     infos = directory.listing.by_id
-    gone = listing.Archives(directory.path).gone()
-    unlisted = (i for i in _by_headers(directory.path, name) if i.sample_id not in infos and (name, i.name) not in gone)
-    listed = [info for info in infos.values() if info.place is not None and info.place.name == name]
-    for info in chain(listed, unlisted):
+    gone = listing.Archives(directory.path).gone()  # before; two members of one name may be of different samples
+    for info in [info for info, place in _archived(directory) if place.name == name]:
         try:
             infos[info.sample_id] = directory.take_out(info)
         except Unreadable:
             _keep_text(directory, info)
+    for info in _by_headers(directory.path, name):
+        if info.sample_id not in infos and (name, info.name) not in gone:
+            infos[info.sample_id] = directory.take_out(info)
     directory.quarantine(directory.path / name)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
@@ -207,9 +207,7 @@ def _kind_of_listed(problem: Problem, info: FileInfo | None) -> str:
         return "double"
     if info is not None and info.is_damaged and problem.path.endswith(info.name):
         return "entries"
-    if is_of_member(problem.what):
-        return "archived"
-    if problem.sample_id is None and not _may_be_a_sample(problem.path):
+    if not (problem.sample_id is not None or is_of_member(problem.what) or _may_be_a_sample(problem.path)):
         return "foreign"
     return "archived" if problem.path.endswith(".zip") else "unreadable"
 
@@ -344,28 +342,40 @@ def repair_directory(path: Path, report: Report) -> Report:
         take_apart(path, damaged)
     with recovered(path) as directory:
         for finding in report.findings:
-            _repair(directory, finding)
+            if finding.kind in _REPAIRERS:
+                _REPAIRERS[finding.kind](directory, finding)
     after = inspect(path)
     after.findings = report.after_repair(after)
     return after
 
 
-def _repair(directory: Directory, finding: Finding) -> None:
+def _rewrite(directory: Directory, finding: Finding) -> None:
+    info = directory.listing.by_id.get(finding.sample_id or "")
+    if info is not None and info.name == Path(finding.path).name:
+        rewrite_sample(directory, info if info.place is None else directory.take_out(info))
+        files.sync_folder(directory.path)
+
+
+def _set_aside(directory: Directory, finding: Finding) -> None:
     file = Path(finding.path)
-    if finding.kind in ("entries", "counts"):
-        info = directory.listing.by_id.get(finding.sample_id or "")
-        if info is not None and info.name == file.name:
-            rewrite_sample(directory, info if info.place is None else directory.take_out(info))
-            files.sync_folder(directory.path)
-    elif finding.kind in ("unreadable", "double") and file.is_file():
+    if file.is_file():
         directory.quarantine(file)
-    elif finding.kind == "log":
-        _rewrite_log(directory, file)
 
 
-def _rewrite_log(directory: Directory, log: Path) -> None:
+def _rewrite_log(directory: Directory, finding: Finding) -> None:
+    log = Path(finding.path)
     kind, _ = _LOGS[log.name]
     kept = b"".join(frame(r.kind, r.body, r.whose) for r in whole_records(log, kind))
     directory.quarantine(log, is_copy=True)
     files.replace_file(log, (kept,), directory.inner / "tmp" / (log.name + ".tmp"))
     files.sync_folder(directory.inner)
+
+
+#: What repairs a kind of finding, once archives are taken apart and what the journal held is in files.
+_REPAIRERS: Mapping[str, Callable[[Directory, Finding], None]] = {
+    "entries": _rewrite,
+    "counts": _rewrite,
+    "unreadable": _set_aside,
+    "double": _set_aside,
+    "log": _rewrite_log,
+}
