@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -96,27 +96,13 @@ def verdicts(df: pd.DataFrame, ax: Axes | None = None, *, sort: bool = True) -> 
     codes, names, colors = _verdict_codes(df)
     samples = _sample_order(df, sort)
     column = pd.Index(samples).get_indexer(df["sample_id"].astype("object"))
-    base, ticks = 0, []
-    groups = sorted(df["group"].astype("object").unique(), key=lambda g: (g != "solution", g))
-    rows = np.zeros(len(df), np.int64)
-    for group in groups:
-        mine = (df["group"] == group).to_numpy(bool)
-        place = df.loc[mine].groupby("sample_id", observed=True).cumcount().to_numpy()
-        rows[mine] = base + place
-        height = int(place.max(initial=0)) + 1
-        ticks.append((base, height, group))
-        base += height
-    grid = np.zeros((max(base, 1), max(len(samples), 1)), np.uint8)
+    rows, bands = _rows_by_group(df)
+    grid = np.zeros((max(sum(band.height for band in bands), 1), max(len(samples), 1)), np.uint8)
     grid[rows, column] = codes + 1
     ax.imshow(
         grid, ListedColormap([NOTHING, *colors]), aspect="auto", interpolation="nearest", vmin=0, vmax=len(colors)
     )
-    for begin, *_ in ticks[1:]:
-        ax.axhline(begin - 0.5, color="black", linewidth=1.5)
-    ax.set_yticks([begin + (height - 1) / 2 for begin, height, _ in ticks], [short(g) for *_, g in ticks])
-    ax.tick_params(axis="y", length=0, labelrotation=90)
-    for label in ax.get_yticklabels():
-        label.set_verticalalignment("center")
+    _mark_bands(ax, bands)
     _sample_ticks(ax, samples)
     ax.set_title("Verdicts")
     counts = np.bincount(codes, minlength=len(names))
@@ -126,6 +112,37 @@ def verdicts(df: pd.DataFrame, ax: Axes | None = None, *, sort: bool = True) -> 
     ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     return ax
+
+
+class _Band(NamedTuple):
+    """The rows of a heat map that belong to one group."""
+
+    group: str
+    begin: int
+    height: int
+
+
+def _rows_by_group(df: pd.DataFrame) -> tuple[Any, list[_Band]]:
+    """Return for each task its row in the heat map, and the groups from top to bottom, right solutions above."""
+    bands: list[_Band] = []
+    rows, begin = np.zeros(len(df), np.int64), 0
+    for group in sorted(df["group"].astype("object").unique(), key=lambda g: (g != "solution", g)):
+        mine = (df["group"] == group).to_numpy(bool)
+        place = df.loc[mine].groupby("sample_id", observed=True).cumcount().to_numpy()
+        rows[mine] = begin + place
+        bands.append(_Band(group, begin, int(place.max(initial=0)) + 1))
+        begin += bands[-1].height
+    return rows, bands
+
+
+def _mark_bands(ax: Axes, bands: list[_Band]) -> None:
+    """Name the groups on the y axis, with lines between them."""
+    for band in bands[1:]:
+        ax.axhline(band.begin - 0.5, color="black", linewidth=1.5)
+    ax.set_yticks([band.begin + (band.height - 1) / 2 for band in bands], [short(band.group) for band in bands])
+    ax.tick_params(axis="y", length=0, labelrotation=90)
+    for label in ax.get_yticklabels():
+        label.set_verticalalignment("center")
 
 
 def tpr_tnr(rates: pd.DataFrame, ax: Axes | None = None, *, labels: int = 5) -> Axes:
@@ -167,10 +184,14 @@ def tpr_tnr(rates: pd.DataFrame, ax: Axes | None = None, *, labels: int = 5) -> 
 def _write_counts(ax: Axes, cells: pd.DataFrame) -> None:
     """Write the counts into the largest circles, where they don't overlap."""
     written: list[tuple[float, float]] = []
-    for cx, cy, count in cells.nlargest(12, "count").itertuples(index=False):
-        if count > 1 and all(abs(cx - a) > 0.09 or abs(cy - b) > 0.04 for a, b in written):
-            ax.annotate(f"{count:,}", (cx, cy), ha="center", va="center", fontsize=8)
-            written.append((cx, cy))
+
+    def is_free(x: float, y: float) -> bool:
+        return all(abs(x - a) > 0.09 or abs(y - b) > 0.04 for a, b in written)
+
+    for x, y, count in cells[cells["count"] > 1].nlargest(12, "count").itertuples(index=False):
+        if is_free(x, y):
+            ax.annotate(f"{count:,}", (x, y), ha="center", va="center", fontsize=8)
+            written.append((x, y))
 
 
 def _name_worst(ax: Axes, worst: pd.DataFrame) -> None:
@@ -193,10 +214,10 @@ def confusion(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = axes(ax, (2.5 + 0.8 * counts.shape[1], 2 + 0.6 * counts.shape[0]))
     top = max(counts.max(initial=1), 2)
     ax.imshow(np.where(counts > 0, counts, np.nan), cmap="Blues", norm=LogNorm(0.5, top * 2), aspect="auto")
-    for (i, j), n in np.ndenumerate(counts):
-        if n:
-            dark = np.log(n / 0.5) / np.log(top * 4) > 0.6
-            ax.text(j, i, f"{int(n):,}", ha="center", va="center", color="white" if dark else "black")
+    for i, j in np.argwhere(counts):
+        n = counts[i, j]
+        is_dark = np.log(n / 0.5) / np.log(top * 4) > 0.6
+        ax.text(j, i, f"{int(n):,}", ha="center", va="center", color="white" if is_dark else "black")
     place = table.columns.get_indexer(table.index)
     same = [(i, int(j)) for i, j in enumerate(place) if j >= 0]
     for i, j in same:
@@ -299,28 +320,9 @@ def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | No
     kinds = np.where(verdict == "Accepted", "Accepted", np.where(verdict == "TimeLimitExceeded", verdict, "others"))
     known = np.isfinite(seconds) & (seconds >= 0)
     if known.any():
-        low = max(float(seconds[known].min()), 1e-3)
-        high = max(float(seconds[known].max()), (limit or 0) * 1.1, low * 2)
-        edges = np.geomspace(low, high * 1.01, 50)
-        for kind, stroke, ink in zip(("Accepted", "TimeLimitExceeded", "others"), STROKES, INKS, strict=False):
-            mine = known & (kinds == kind)
-            if mine.any():
-                counts, _ = np.histogram(np.clip(seconds[mine], low, None), edges)
-                ax.stairs(counts, edges, linestyle=stroke, color=ink, linewidth=1.6, label=f"{kind}  {mine.sum():,}")
-        ax.set_xscale("log")
-        _plain_numbers(ax)
+        _draw_times(ax, seconds[known], kinds[known], limit or 0)
     if limit is not None:
-        ax.axvline(limit, color="black", linewidth=1)
-        ax.annotate(
-            "limit",
-            (limit, 0.98),
-            xycoords=("data", "axes fraction"),
-            xytext=(-3, 0),
-            ha="right",
-            textcoords="offset points",
-            va="top",
-            rotation=90,
-        )
+        _draw_limit(ax, limit)
     ax.set_xlabel(f"longest test, {unit}")
     ax.set_ylabel("solutions")
     whole(ax)
@@ -328,6 +330,34 @@ def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | No
     if known.any():
         ax.legend()
     return ax
+
+
+def _draw_times(ax: Axes, seconds: Any, kinds: Any, limit: float) -> None:
+    """Draw a histogram of each kind of verdict, over times that are apart by a factor."""
+    low = max(float(seconds.min()), 1e-3)
+    high = max(float(seconds.max()), limit * 1.1, low * 2)
+    edges = np.geomspace(low, high * 1.01, 50)
+    for kind, stroke, ink in zip(("Accepted", "TimeLimitExceeded", "others"), STROKES, INKS, strict=False):
+        mine = kinds == kind
+        if mine.any():
+            counts, _ = np.histogram(np.clip(seconds[mine], low, None), edges)
+            ax.stairs(counts, edges, linestyle=stroke, color=ink, linewidth=1.6, label=f"{kind}  {mine.sum():,}")
+    ax.set_xscale("log")
+    _plain_numbers(ax)
+
+
+def _draw_limit(ax: Axes, limit: float) -> None:
+    ax.axvline(limit, color="black", linewidth=1)
+    ax.annotate(
+        "limit",
+        (limit, 0.98),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, 0),
+        ha="right",
+        textcoords="offset points",
+        va="top",
+        rotation=90,
+    )
 
 
 def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None) -> Axes:
@@ -339,21 +369,7 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
     if by is None:
         by = "api_used" if "api_used" in df.columns and df["api_used"].notna().any() else "worker_id"
     need(df, (by, "status", "verdict", "duration_s"), "endpoints")
-    verdict = df["verdict"].astype("object").fillna("")
-    failed = (df["status"] == "error").to_numpy(bool) | (verdict == "JudgeError").to_numpy(bool)
-    late = (verdict == "TimeLimitExceeded").to_numpy(bool)
-    parts = pd.DataFrame(
-        {
-            "endpoint": df[by].astype("object").fillna("(none)").astype(str),
-            "failed": failed,
-            "late": late & ~failed,
-            "fine": ~failed & ~late,
-            "duration_s": numbers(df["duration_s"]),
-        }
-    )
-    of = parts.groupby("endpoint")
-    table = of[["failed", "late", "fine"]].mean().assign(n=of.size(), median_s=of["duration_s"].median())
-    table = table.sort_values(["failed", "late", "n"], ascending=[False, False, False])
+    table = _health(df, by)
     shown = table.head(MAX_ENDPOINTS)
     height = 1.5 + 0.26 * max(len(shown), 1)
     ax = axes(ax, (8, height))
@@ -379,6 +395,25 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
     ax.set_title(f"{len(table):,} endpoints" + (f", the {len(shown)} least healthy" if more else ""))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / (height - 1)), ncols=3, frameon=False)
     return ax
+
+
+def _health(df: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return how each endpoint's tasks ended and how long one took, the least healthy endpoint first."""
+    verdict = df["verdict"].astype("object").fillna("")
+    failed = (df["status"] == "error").to_numpy(bool) | (verdict == "JudgeError").to_numpy(bool)
+    late = (verdict == "TimeLimitExceeded").to_numpy(bool)
+    parts = pd.DataFrame(
+        {
+            "endpoint": df[by].astype("object").fillna("(none)").astype(str),
+            "failed": failed,
+            "late": late & ~failed,
+            "fine": ~failed & ~late,
+            "duration_s": numbers(df["duration_s"]),
+        }
+    )
+    of = parts.groupby("endpoint")
+    table = of[["failed", "late", "fine"]].mean().assign(n=of.size(), median_s=of["duration_s"].median())
+    return table.sort_values(["failed", "late", "n"], ascending=[False, False, False])
 
 
 def _ended(df: pd.DataFrame) -> Any:

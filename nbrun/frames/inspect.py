@@ -118,12 +118,19 @@ def entry_of_row(row: pd.Series[Any], results: Results | Sequence[Results] | Non
     paths = row.attrs.get("results") if results is None else results
     if not paths:
         raise InputError("show: this row doesn't say where it was loaded from. Say it: show(row, results=...).")
-    identity = group, str(row["key"]), int(row["occurrence"])
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    for of_group, entry in chain.from_iterable(entries_of(path, sample_id) for path in several):
-        if (of_group, entry["key"], entry["occurrence"]) == identity:
-            return sample_id, group, entry
-    raise InputError(f"show: the {group} {row['key']} of sample {sample_id!r} is not in {paths} any more.")
+    identity = group, str(row["key"]), int(row["occurrence"])
+    entry = _find_entry(several, sample_id, identity)
+    if entry is None:
+        raise InputError(f"show: the {group} {row['key']} of sample {sample_id!r} is not in {paths} any more.")
+    return sample_id, group, entry
+
+
+def _find_entry(paths: Iterable[Results], sample_id: str, identity: tuple[str, str, int]) -> Entry | None:
+    for group, entry in chain.from_iterable(entries_of(path, sample_id) for path in paths):
+        if (group, entry["key"], entry["occurrence"]) == identity:
+            return entry
+    return None
 
 
 def entries_of(results: Results, sample_id: str) -> Iterable[tuple[str, Entry]]:

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import accumulate, chain
@@ -485,12 +485,10 @@ class RowCache:
         if size < TUNING.cache_from_bytes or not self._is_ours():
             return
         is_whole = is_outdated or len(self.packs) >= MAX_PARTS
-        try:
+        with suppress(OSError, MemoryError):  # a full disk, say, or little memory: a missing cache only costs time
             self._write(whole() if is_whole else fresh(), read_at)
             for path in self._unusable + self._paths * is_whole:
                 files.remove(Path(path))
-        except (OSError, MemoryError):
-            return  # a full or read-only disk, or a process with little memory: a missing cache only costs time
 
     def _write(self, pack: Pack, read_at: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -137,7 +137,7 @@ def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
     if by is None:
         return []
     names = [by] if isinstance(by, str) or not isinstance(by, Iterable) else list(by)
-    if not all(isinstance(name, str) or (isinstance(name, Hashable) and name in columns) for name in names):
+    if not all(_may_be_column(name, columns) for name in names):
         raise InputError(
             f'by={by!r}: give a column\'s name, such as "language", several in a list, or None for one row over all.'
         )
@@ -146,6 +146,11 @@ def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
     if made := {*RATES, *COUNTS, *MISSING} & {*names}:
         raise InputError(f"by={by!r}: a column {', '.join(sorted(made))} is made of it; rename yours.")
     return names
+
+
+def _may_be_column(name: object, columns: Collection[Any]) -> bool:
+    """Return whether it is a name. A frame's columns may be anything, and results' columns aren't known yet."""
+    return isinstance(name, str) or (isinstance(name, Hashable) and name in columns)
 
 
 def _refuse_unjudged(df: pd.DataFrame) -> None:
@@ -334,13 +339,19 @@ def _remaining(results: Paths, names: Sequence[str]) -> _Remaining:
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
     counts = list(map(count_samples, paths))  # what can't be read, load_results has reported
     is_open = any(found.totals is not None and not found.totals.is_known for found in counts)
+    table = _table_of_left(counts)
+    if names and {"sample_id", "group"}.issuperset(names):
+        return _Remaining(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
+    return _Remaining(int(table["left"].sum()), is_open)
+
+
+def _table_of_left(counts: list[SampleCounts]) -> pd.DataFrame:
+    """Return how many tasks aren't done, by sample and group."""
     rows = list(chain.from_iterable(map(_left, counts)))
     table = pd.DataFrame(rows, columns=["sample_id", "group", "left"]).astype({"left": "int64"})
     if counts and all(found.integer_ids for found in counts):
         table["sample_id"] = table["sample_id"].map(int, na_action="ignore").astype("Int64")
-    if names and {"sample_id", "group"}.issuperset(names):
-        return _Remaining(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
-    return _Remaining(int(table["left"].sum()), is_open)
+    return table
 
 
 def _left(found: SampleCounts) -> Iterator[tuple[str | None, str, int]]:
