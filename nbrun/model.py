@@ -185,11 +185,13 @@ class RetryPolicy:
         attempts: how many calls of `fn` may raise before the task ends in an error; 1 means never again.
         delay_s: the wait after the first exception, in seconds; it doubles from then on.
         max_delay_s: the longest wait, in seconds, unless a `Retry` asks for a longer one.
-        jitter: the share of a wait that is random, 0 to 1, so that many tasks don't return together.
+        jitter: the share of a wait that is random, 0 to 1, so that many tasks don't return together. 1 is also known as
+            full jitter, 0.5 as equal jitter.
         never: exception types that are not tried again.
         retries: how many times `fn` may ask for a `Retry` before the task ends in an error; None for no limit. Its wait
-            is `after_s`, but at least a tenth of the time since the task's first `Retry` (`max_delay_s` at most):
-            200 of them wait out a rate limit or an outage of more than an hour, and a short one ends quickly.
+            is `after_s`, but at least a tenth of the time since the task's first `Retry` (`max_delay_s` at most) less
+            its random share: 200 of them wait out a rate limit or an outage of more than an hour, and a short one ends
+            quickly.
 
     Both counts survive a restart. Where ten attempts in a row fail to connect, all tasks wait together and try again
     every half second or later; for 30 s these attempts count for nothing, so that a short outage makes no errors.
@@ -286,7 +288,7 @@ class SavedCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ErrorNote:
-    """One task that ended in an error, for the views. `at` is in seconds since the epoch."""
+    """One task that ended in an error, for the views. `at`: when it ended, in seconds since the epoch."""
 
     sample_id: str
     group: str

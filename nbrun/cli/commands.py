@@ -284,7 +284,7 @@ def print_rates(results: str, *, as_json: bool = False, by: str = "sample_id", a
     from nbrun.frames import rates
 
     names = _columns(by)
-    table = _table_of(rates, results, by=names, average=average)
+    table = rates(results, by=names, average=average)
     if as_json:
         print(table.to_json(orient="records"))
     elif table.empty:
@@ -299,16 +299,6 @@ def _columns(text: str) -> list[str] | None:
     return None if text == "all" else list(map(str.strip, text.split(",")))
 
 
-def _table_of(function: Callable[..., pd.DataFrame], *args: Any, **named: Any) -> pd.DataFrame:
-    """Return a table. Raise an InputError for a column that isn't there."""
-    try:
-        return function(*args, **named)
-    except TypeError as e:
-        if "lacks the column" in str(e):
-            raise InputError(str(e).replace("the frame lacks", "these results lack").split(";")[0] + ".") from None
-        raise
-
-
 def compare(args: argparse.Namespace) -> int:
     """Print several runs side by side."""
     from nbrun.frames import compare, confusion, load_results, mcnemar
@@ -320,7 +310,7 @@ def compare(args: argparse.Namespace) -> int:
         counts_of(path)
     names = dict(zip(_short_names(args.results), args.results, strict=True))
     runs = {name: load_results(path, columns=LOADED) for name, path in names.items()}
-    table, tests = _table_of(compare, runs, by=_columns(args.by)), mcnemar(runs)
+    table, tests = compare(runs, by=_columns(args.by)), mcnemar(runs)
     flips = confusion(runs) if len(runs) == 2 else None
     if args.json:
         print(_comparison_json(table, tests, flips))

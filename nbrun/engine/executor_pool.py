@@ -663,9 +663,8 @@ def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[Row
                 item = work.item(position)
                 completed.records.append(encode(work, position, item, result, attempt, started, took, worker))
             elif row[0] != WHOLE:  # that task was given back before
-                started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
                 task, e = work.task(position, scheduler.flag), exception_of(row, encoder)
-                failure = after_exception(scheduler, sample, position, task, e, started, took, worker)
+                failure = after_exception(scheduler, sample, position, task, e, *row[-2:], worker)
                 if failure is not None:
                     add_failure(scheduler, completed, position, failure)
         complete(scheduler, completed)

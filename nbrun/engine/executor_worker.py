@@ -41,8 +41,8 @@ WHOLE: Final = 3
 #: What became of one attempt, as it is sent to the kernel: plain tuples, which are pickled in a third of the time.
 #: (DONE, data, lossy, verdict, api_used, attempt, started, seconds): see EncodedResult.
 DoneRow = tuple[Literal[0], bytes, bool, str | None, str, int, float, float]
-#: (RETRY, reason, after_s, hint and result as one value, pause_all)
-RetryRow = tuple[Literal[1], str, float, bytes, bool]
+#: (RETRY, reason, after_s, hint and result as one value, pause_all, started, seconds)
+RetryRow = tuple[Literal[1], str, float, bytes, bool, float, float]
 #: (ERROR, judge's error or "", exception type, message, traceback, may be retried, started, seconds)
 ErrorRow = tuple[Literal[2], str, str, str, str, bool, float, float]
 WholeRow = tuple[Literal[3]]
@@ -197,11 +197,12 @@ def _attempt(function: RemoteFunction, task: Task) -> Row:
     except WholeSampleNeeded:
         return (WHOLE,)
     except Retry as e:
+        took = time.perf_counter() - began
         try:
             extra = encoder.encode_value({"hint": dict(e.hint), "result": e.result})
-            return (RETRY, str(e.reason), float(e.after_s), extra, bool(e.pause_all))
+            return (RETRY, str(e.reason), float(e.after_s), extra, bool(e.pause_all), started, took)
         except BaseException as unfit:
-            return _error(unfit, (), started, time.perf_counter() - began)
+            return _error(unfit, (), started, took)
     except BaseException as e:  # even SystemExit: it becomes the task's error and doesn't end the worker
         return _error(e, never, started, time.perf_counter() - began)
 

@@ -65,7 +65,7 @@ class TaskQueue:
         self._samples: deque[SampleWork] = deque()
         self._returned: deque[Item] = deque()
         self._delayed: list[Delayed] = []
-        self.last_due = 0.0  # the latest time of any task that was ever delayed
+        self.last_due = 0.0  # the latest time of the delayed tasks; of earlier ones too while there are any
         self._reasons: Counter[str] = Counter()  # of delayed tasks
         self.delayed_by_sample: Counter[SampleWork] = Counter()
         self._pushes = 0

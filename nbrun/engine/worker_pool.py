@@ -284,7 +284,15 @@ def after_exception(
     )
     error = {name: without_surrogates(text) for name, text in error.items()}  # the entry says that it is lossy
     scheduler.tracker.note_error(
-        ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
+        ErrorNote(
+            task.sample_id,
+            task.group,
+            task.index,
+            error["type"],
+            error["message"],
+            error["traceback"],
+            at=started + duration_s,
+        )
     )
     return Failure(record, e, error)
 

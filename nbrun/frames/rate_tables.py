@@ -93,7 +93,8 @@ def rates(
     else:
         names = _read_by(by, ())
         df, paths = load_results(df_or_results), df_or_results
-    lacking(df, (*names, *NEEDED, *["sample_id"] * (average == "macro")), "rates")
+    what = "the frame lacks" if paths is None else "these results lack"
+    lacking(df, (*names, *NEEDED, *["sample_id"] * (average == "macro")), "rates", what)
     _refuse_unjudged(df)
     marks = _marks(df, positive)
     counts = _count(df, marks, names)
@@ -174,12 +175,18 @@ def _is_judge_error(error: object) -> bool:
     return str(error).partition(":")[0] in JUDGE_ERRORS
 
 
-def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:
-    """Raise a TypeError that names the columns which the frame lacks."""
+class MissingColumnError(InputError, TypeError):
+    """Columns that are needed, or named by the user, are missing."""
+
+
+def lacking(df: pd.DataFrame, needed: Iterable[str], who: str, what: str = "the frame lacks") -> None:
+    """Raise a MissingColumnError that names the columns which are missing. `what` is said before them."""
     missing = [c for c in dict.fromkeys(needed) if c not in df.columns]
     if missing:
-        s = "s" * (len(missing) > 1)
-        raise TypeError(f"{who}: the frame lacks the column{s} {', '.join(missing)}; give one that load_results made.")
+        column = "column" if len(missing) == 1 else "columns"
+        there = f"there are {', '.join(map(str, df.columns))}"
+        advice = "give one that load_results made" if what == "the frame lacks" else there
+        raise MissingColumnError(f"{who}: {what} the {column} {', '.join(missing)}; {advice}.")
 
 
 def where(column: pd.Series[Any], wanted: Callable[[str], bool]) -> Array:
@@ -424,7 +431,7 @@ def compare(
     """
     a = _align(runs)
     names = _read_by(by, a.tasks.columns)
-    lacking(a.tasks, names, "compare")
+    lacking(a.tasks, names, "compare", "what the runs have in common lacks")
     common = a.decided.all(axis=1)
     right, wrong = (side & common for side in sides(a.tasks, positive))
     flipped = common & (a.codes != a.codes[:, :1]).any(axis=1)

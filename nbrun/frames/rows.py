@@ -386,7 +386,8 @@ NUMBERS = {
 TEXTS = ("group", "status", "verdict", "language", "error", "api_used", "worker_id", "run_id")
 #: `index` of an entry that no dataset was matched with, and of one whose item is no longer in the dataset.
 UNMATCHED, ORPHANED = -1, -2
-#: Names of columns that hold something else than a result's key of that name.
+#: Names of columns that hold something else than a result's key of that name, which becomes `result_<key>`: packs hold
+#: it so, and a name more or less is a change of the rules (see ROWS_VERSION).
 RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "stale", "as_expected")) - {"seq"}
 #: Keys of results that columns show in another way, where their values are what a judge writes.
 _JUDGED = frozenset(("verdict", "accepted", "api_used", "tests"))

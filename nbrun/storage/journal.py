@@ -258,6 +258,7 @@ class Journal:
             except OSError as e:
                 if not self._wait_until_is_retrying(e):
                     return False
+                batches = [batch._replace(file=None) for batch in batches]
 
     def _take(self) -> list[Batch]:
         """Take the batches for one commit: part of what may be unsaved, so that workers can add more meanwhile.
@@ -300,8 +301,11 @@ class Journal:
         return True
 
     def _commit(self, batches: list[Batch], attempts: list[OpenAttempt]) -> None:
-        """Save these batches and attempts. After an error the files of direct writes are dropped; a retry appends their
-        results to the journal instead, and so does the next commit where a file's name was taken."""
+        """Save these batches and attempts.
+
+        After an error the files of direct writes are dropped, and the caller tries again without them. Where the name of
+        one was taken, the next commit appends its results to the journal.
+        """
         made = [batch.file for batch in batches if batch.file is not None]
         try:
             self._check_place()
@@ -316,19 +320,18 @@ class Journal:
         except BaseException:
             for file in made:
                 file.drop()
-            batches[:] = [batch._replace(file=None) for batch in batches]
             raise
-        if taken:
-            with self._lock:
-                self._queue[:0] = [batch._replace(file=None) for batch in batches if batch.file in taken]
-            batches = [batch for batch in batches if batch.file not in taken]
-        for batch in batches:
+        saved = batches if not taken else [batch for batch in batches if batch.file not in taken]
+        for batch in saved:
             if batch.file is not None:
                 batch.file.acknowledge()
         if segment is not None:
             self.open_attempts.record(segment.number, attempts)
             self._acknowledge(segment, placed)
-        self._report_saved(batches)
+        if taken:
+            with self._lock:
+                self._queue[:0] = [batch._replace(file=None) for batch in batches if batch.file in taken]
+        self._report_saved(saved)
 
     def _append(self, batches: list[Batch], attempts: list[OpenAttempt]) -> tuple[Segment | None, list[PlacedBatch]]:
         """Append to a segment, if there is anything to append. Return the segment and the places of the entries."""

@@ -51,12 +51,22 @@ def test_exceptions_and_retries_have_budgets_of_their_own(backend: Backend, tmp_
 
 def test_a_task_that_asks_for_retries_for_ever_ends_in_an_error(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
+        end = time.perf_counter() + 0.02
+        while time.perf_counter() < end:  # it works
+            pass
         return nbrun.Retry("not ready")
 
+    began = time.time()
     run = backend.run(tmp_path / "r", fn, [1, 2], retry=nbrun.RetryPolicy(retries=3, delay_s=0.001))
     assert run.progress.errors == 2
     row = nbrun.load_results(tmp_path / "r").iloc[0]
     assert row["attempts"] == 4
+    assert row["duration_s"] >= 0.02, "of the last attempt"
+    assert began <= row["started_at"].timestamp() <= time.time() - 0.02
+    ended = row["started_at"].timestamp() + row["duration_s"]
+    assert [note.at for note in run.progress.recent_errors if note.index == row["index"]] == [
+        pytest.approx(ended, abs=1e-4)
+    ]
     assert "not ready" in row["error"]
     assert "retries" in row["error"]
 

@@ -100,7 +100,7 @@ def test_rates(typed, judged_run):
     assert row["tpr"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     code, out, err = typed("rates", judged_run, "--by", "color")
     assert (code, out) == (2, "")
-    assert err == "nbrun: rates: these results lack the column color.\n"
+    assert err.startswith("nbrun: rates: these results lack the column color; there are sample_id, group, index, ")
 
 
 def test_compare(typed, judged_run, tmp_path):
