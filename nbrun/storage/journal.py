@@ -303,7 +303,7 @@ class Journal:
     def _commit(self, batches: list[Batch], attempts: list[OpenAttempt]) -> None:
         """Save these batches and attempts.
 
-        After an error the files of direct writes are dropped, and the caller tries again without them. Where the name of
+        After an error the files of direct writes are dropped, and the caller retries without them. Where the name of
         one was taken, the next commit appends its results to the journal.
         """
         made = [batch.file for batch in batches if batch.file is not None]
