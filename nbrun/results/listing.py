@@ -93,6 +93,7 @@ class Listing:
     damaged: dict[str, str] = field(default_factory=dict)  # sample id -> name of its unreadable file
     problems: list[Problem] = field(default_factory=list)
     names: set[str] = field(default_factory=set)  # every name that ends in .json, whatever it is
+    doubles: list[FileInfo] = field(default_factory=list)  # files of nbrun's of samples of which another file counts
 
     def add(self, folder: Path, info: FileInfo) -> None:
         """Add a file. Of two of one sample the newer one counts, and the other one is a problem."""
@@ -100,6 +101,8 @@ class Listing:
         if other is not info:
             drop, keep = sorted((info, other), key=_rank)
             self.by_id[info.sample_id] = keep
+            if drop.source == keep.source == NBRUN:
+                self.doubles.append(drop)
             what = f"holds the same sample as {keep.name}; that one counts"
             self.problems.append(Problem(str(folder / drop.name), what, info.sample_id))
 
@@ -110,6 +113,7 @@ class Listing:
             if not _is_older(other, info):
                 return
             assert info.place is not None
+            self.doubles.append(other)
             what = f"is older than the same sample in {info.place.name}; that one counts"
             self.problems.append(Problem(str(folder / other.name), what, info.sample_id))
         self.by_id[info.sample_id] = info

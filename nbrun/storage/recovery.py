@@ -30,6 +30,7 @@ from nbrun.results.format import (
 from nbrun.results.replay import Attempt, JournalIndex, LogScan, SavedSample, index_journal, split_readable
 from nbrun.results.sample_file import (
     IN_SEGMENT,
+    NOWHERE,
     FileInfo,
     Identity,
     Stored,
@@ -42,6 +43,7 @@ from nbrun.results.values import decode, dump
 from nbrun.storage import files
 from nbrun.storage.directory import KEPT, Directory
 from nbrun.storage.lock import DirectoryLock
+from nbrun.texts import counted
 
 #: No run begins after this seq: it leaves room for more results than any directory gets, up to MAX_SEQ.
 LAST_SEQ = MAX_SEQ // 10
@@ -70,7 +72,9 @@ def recover(directory: Directory) -> Recovery:
     with closing(index_journal(directory.inner)) as index:
         next_segment = 1 + max((number for number in index.segments if number < MAX_SEGMENT), default=0)
         out = Recovery(next_seq=_next_seq(directory, index), next_segment=next_segment)
-        out.recovered = _write_samples(directory, index)
+        writer = _FileMaker(directory, index)
+        out.recovered = _write_samples(directory, writer, index)
+        _merge_doubles(directory, writer)
     if index.segments:
         _delete_segments(directory, index, out)
     return out
@@ -79,7 +83,7 @@ def recover(directory: Directory) -> Recovery:
 def _next_seq(directory: Directory, index: JournalIndex) -> int:
     """Return a seq that is greater than every one in the directory. Raise StorageError where no run can go on there."""
     logged = [*directory.matches.values(), *directory.runs().values()]
-    in_files = [info.max_seq for info in directory.listing.by_id.values()]
+    in_files = [info.max_seq for info in (*directory.listing.by_id.values(), *directory.listing.doubles)]
     next_seq = 1 + max([index.max_seq, *in_files, *(record.get("seq", 0) for record in logged)])
     if next_seq > LAST_SEQ:
         raise StorageError(
@@ -91,9 +95,9 @@ def _next_seq(directory: Directory, index: JournalIndex) -> int:
     return next_seq
 
 
-def _write_samples(directory: Directory, index: JournalIndex) -> int:
+def _write_samples(directory: Directory, writer: _FileMaker, index: JournalIndex) -> int:
     """Write the files that lack entries of the journal. Return how many."""
-    writer, infos, count = _FileMaker(directory, index), directory.listing.by_id, 0
+    infos, count = directory.listing.by_id, 0
     for sample_id, journal in index.entries.items():
         info = infos.get(sample_id)
         if info is not None and writer.holds_all(info, journal):
@@ -103,6 +107,31 @@ def _write_samples(directory: Directory, index: JournalIndex) -> int:
             infos[sample_id] = written
             count += 1
     return count
+
+
+def _merge_doubles(directory: Directory, writer: _FileMaker) -> None:
+    """Add results that only a second file of a sample holds to the file that counts.
+
+    A program that syncs folders leaves such a copy where two computers have written. It is kept in `.nbrun/damaged/`
+    then; one that adds nothing stays where it is.
+    """
+    infos, problems = directory.listing.by_id, directory.listing.problems
+    for double in directory.listing.doubles:
+        counting = infos[double.sample_id]
+        results = writer.results_only_in(double, counting)
+        if not results:
+            continue
+        written = writer.write(double.sample_id, counting, results)
+        if written is None:
+            continue
+        infos[double.sample_id] = written
+        path = directory.path / double.name
+        if written.name != double.name:
+            files.sync_folder(directory.path)
+            directory.quarantine(path)
+        problems[:] = [problem for problem in problems if problem.path != str(path)]
+        what = f"{counted(len(results), 'result')} that only it held {'is' if len(results) == 1 else 'are'}"
+        directory.note(path, f"holds the same sample as {written.name}; {what} in that one now{KEPT}", double.sample_id)
 
 
 @contextmanager
@@ -155,6 +184,19 @@ class _FileMaker:
             return False
         return all(s.where < IN_SEGMENT for s in saved.entries)
 
+    def results_only_in(self, double: FileInfo, counting: FileInfo) -> dict[Identity, Stored]:
+        """Return the results of a sample's second file, with their bytes, that the one that counts doesn't hold."""
+        path = self._directory.path
+        try:
+            with listing.open_file(path, counting) as f, files.open_reading(path / double.name) as g:
+                held = {s.identity for s in SavedSample(f, None, (), self._index.body).entries if s.is_done}
+                other = SavedSample(g, None, (), self._index.body)
+                other.drop_damaged()
+                missing = [s for s in other.entries if s.is_done and s.identity not in held]
+                return {s.identity: s._replace(where=NOWHERE, body=other.body(s)) for s in missing}
+        except (OSError, Unreadable):
+            return {}
+
     def write(self, sample_id: str, info: FileInfo | None, journal: dict[Identity, Stored]) -> FileInfo | None:
         """Write a sample's file. Return what it is now; None where neither its file nor the journal holds anything."""
         directory = self._directory
@@ -198,7 +240,7 @@ class _FileMaker:
 
     def _readable(self, journal: Mapping[Identity, Stored]) -> list[Stored]:
         """Return the entries that hold what an entry must. The segment of any other one counts as damaged."""
-        whole, damaged = split_readable(journal.values(), self._index.body)
+        whole, damaged = split_readable(journal.values(), lambda s: s.body or self._index.body(s))
         for s in damaged:
             scan = self._index.damaged.setdefault(s.where - IN_SEGMENT, LogScan())
             scan.damaged.append((s.offset, s.length))

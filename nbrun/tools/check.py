@@ -32,7 +32,7 @@ REPAIRS = {
     "entries": "keeps the file in .nbrun/damaged/ and writes a new one with what can be read",
     "counts": "writes the file's counts again",
     "unreadable": "moves the file to .nbrun/damaged/",
-    "double": "moves this file to .nbrun/damaged/",
+    "double": "adds results that only it holds to the other file, if nbrun wrote both, and moves it to .nbrun/damaged/",
     "segment": "writes what can be read to the samples' files and moves the segment to .nbrun/damaged/",
     "tail": "writes what can be read to the samples' files and removes the segment",
     "log": "keeps the log in .nbrun/damaged/ and writes a new one with what can be read",
@@ -362,6 +362,13 @@ def _set_aside(directory: Directory, finding: Finding) -> None:
         directory.quarantine(file)
 
 
+def _set_double_aside(directory: Directory, finding: Finding) -> None:
+    """Keep a second file of a sample aside, unless it counts by now: the archived one was put in its place."""
+    info = directory.listing.by_id.get(finding.sample_id or "")
+    if info is None or info.place is not None or info.name != Path(finding.path).name:
+        _set_aside(directory, finding)
+
+
 def _rewrite_log(directory: Directory, finding: Finding) -> None:
     log = Path(finding.path)
     kind, _ = _LOGS[log.name]
@@ -376,6 +383,6 @@ _REPAIRERS: Mapping[str, Callable[[Directory, Finding], None]] = {
     "entries": _rewrite,
     "counts": _rewrite,
     "unreadable": _set_aside,
-    "double": _set_aside,
+    "double": _set_double_aside,
     "log": _rewrite_log,
 }

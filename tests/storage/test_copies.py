@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 
@@ -259,3 +260,67 @@ def test_an_archive_stays_while_a_file_of_the_older_program_may_lack_something_o
     (tmp_path / "p.json").write_text(json.dumps(whole))
     assert not unpack_archives(tmp_path).problems
     assert not (tmp_path / "archive-0001.zip").exists()
+
+
+def halves(path, copied):
+    """Two computers went on with copies of one directory: each has results that the other lacks."""
+    run(path / "r", items=ITEMS[:1])
+    shutil.copytree(path / "r", path / "other")
+    run(path / "r", items=ITEMS, fails=[30])
+    run(path / "other", items=ITEMS, fails=[20])
+    shutil.copy(path / "other" / "a.json", path / "r" / copied)
+    return path / "r"
+
+
+@pytest.mark.parametrize("name", ["a (1).json", "a (conflicted copy 2026-01-02).json", "0.json"])
+@pytest.mark.parametrize("act", ["run", "repair", "archive"])
+def test_results_that_only_a_conflicted_copy_holds_are_not_made_again(tmp_path, name, act):
+    path = halves(tmp_path, name)
+    assert len(loaded_quietly(path)) == 3
+    if act == "repair":
+        assert check(path, repair=True).is_ok
+    elif act == "archive":
+        archive_finished(path)
+    ran = []
+    live = run(path, ran)
+    assert ran == []
+    assert loaded(path) == {0: 10, 1: 20, 2: 30}
+    if act == "run":
+        assert "1 result that only it held is in that one now" in live.progress.message
+    assert check(path).is_ok
+    assert len(list((path / ".nbrun" / "damaged").iterdir())) == 1
+    assert run(path, ran).progress.message == ""
+
+
+def test_a_conflicted_copy_that_adds_nothing_stays_where_it_is(tmp_path):
+    run(tmp_path)
+    kept = (tmp_path / "a.json").read_bytes()
+    (tmp_path / "a (1).json").write_bytes(kept)
+    run(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.glob("*.json")} == {"a.json": kept, "a (1).json": kept}
+
+
+def test_results_that_only_an_older_file_beside_an_archive_holds_are_not_made_again(tmp_path):
+    path = halves(tmp_path, "other.json")
+    (path / "other.json").rename(tmp_path / "older.json")
+    samples = [{"id": "a", "items": ITEMS[:2]}]
+    for redo in (None, "all"):  # the second gives each result a higher seq
+        live = nbrun.start(
+            samples, lambda task: {"v": task.item}, path, groups={"it": "items"}, redo=redo, view=None, workers=1
+        )
+        live.wait(60)
+    archive_finished(path)
+    assert list(path.glob("archive-*.zip"))
+    shutil.copy(tmp_path / "older.json", path / "a.json")
+    assert "older than the same sample in archive-0001.zip" in str(check(path))
+    ran = []
+    run(path, ran)
+    assert ran == []
+    assert loaded(path) == {0: 10, 1: 20, 2: 30}
+    assert check(path).is_ok
+
+
+def loaded_quietly(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nbrun.load_results(path)
