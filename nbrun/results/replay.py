@@ -280,10 +280,10 @@ def list_segments(folder: Path) -> list[tuple[int, Path]]:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    found = ((SEGMENT_NAME.fullmatch(name), name) for name in names)
-    segments = sorted((int(m[1]), folder / name) for m, name in found if m)
-    renamed = sorted(name for name in names if RENAMED_SEGMENT.fullmatch(name) and not SEGMENT_NAME.fullmatch(name))
-    return [*_numbered(folder, renamed, {number for number, _ in segments}), *segments] if renamed else segments
+    own = {name: int(m[1]) for name in names if (m := SEGMENT_NAME.fullmatch(name))}
+    renamed = sorted(name for name in names if name not in own and RENAMED_SEGMENT.fullmatch(name))
+    segments = sorted((number, folder / name) for name, number in own.items())
+    return [*_numbered(folder, renamed, set(own.values())), *segments]
 
 
 def _numbered(folder: Path, names: Iterable[str], taken: set[int]) -> Iterator[tuple[int, Path]]:

@@ -1083,6 +1083,11 @@ def checked_identities(identities: str, totals: Mapping[str, int], entries: Mapp
     results = {group: _results_by_index(entries.get(group, ())) for group in {**totals, **entries}}
     if not identities or sum(map(len, results.values())) != sum(totals.values()):
         return identities
+    return identities if identities in _possible_identities(results) else ""
+
+
+def _possible_identities(results: Mapping[str, list[tuple[int, bytes]]]) -> set[str]:
+    """Return the digests that a dataset of these items may have: by group, the index and the key of each."""
     states = [EMPTY_DIGEST]
     for group, placed in results.items():
         head, keys = canonical([group, len(placed)]), b"".join([key for _, key in placed])
@@ -1091,7 +1096,7 @@ def checked_identities(identities: str, totals: Mapping[str, int], entries: Mapp
         if indices == list(range(len(indices))):
             kinds.append(b"")  # Sample.identities leaves them out where no item can be skipped
         states = [_updated(state, head + kind + keys) for state in states for kind in kinds]
-    return identities if identities in {state.hexdigest() for state in states} else ""
+    return {state.hexdigest() for state in states}
 
 
 def _results_by_index(entries: Iterable[_Head]) -> list[tuple[int, bytes]]:
