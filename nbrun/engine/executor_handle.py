@@ -27,7 +27,7 @@ from typing import Any
 
 from nbrun.engine import executor_worker as worker
 from nbrun.engine.executor_worker import RemoteFunction, SamplePart, TaskPart
-from nbrun.engine.state import Item, SampleWork
+from nbrun.engine.state import SampleWork, TaskRef
 from nbrun.errors import InputError
 from nbrun.model import Task
 
@@ -329,15 +329,15 @@ class Payload:
         self._left_out = _NOTHING
         self._last = (None, b"")
 
-    def chunk(self, items: list[Item], task: Callable[[Item], Task]) -> tuple[bytes | list[SamplePart], int]:
+    def chunk(self, refs: list[TaskRef], task: Callable[[TaskRef], Task]) -> tuple[bytes | list[SamplePart], int]:
         """Return the argument `parts` of run_chunk for these tasks, and its size in bytes.
 
         Raises:
             Exception: the error of pickle: some item or sample can't be pickled.
         """
         parts: list[SamplePart] = []
-        for work, of_sample in itertools.groupby(items, lambda item: item[0]):
-            tasks = [task(item) for item in of_sample]
+        for work, of_sample in itertools.groupby(refs, lambda ref: ref[0]):
+            tasks = [task(ref) for ref in of_sample]
             sample_id, sample = tasks[0].sample_id, tasks[0].sample
             rows = [self._task_part(t) for t in tasks]
             if tasks[0].item is sample:

@@ -37,7 +37,7 @@ from nbrun.engine.executor_handle import (
     takes_kernel_along,
 )
 from nbrun.engine.executor_worker import DONE, RETRY, WHOLE, ErrorRow, RemoteFunction, RetryRow, Row
-from nbrun.engine.state import Item, SampleWork
+from nbrun.engine.state import SampleWork, TaskRef
 from nbrun.engine.worker_pool import (
     CompletedTasks,
     SingleThreadPool,
@@ -183,7 +183,7 @@ class Dispatcher(SingleThreadPool):
 
     def at_work(self) -> list[SampleWork]:
         """Return an estimate: a worker reports nothing before its chunk has ended."""
-        return [chunk.items[0][0] for chunk in list(self.out.values())[: self.slots]]
+        return [chunk.refs[0][0] for chunk in list(self.out.values())[: self.slots]]
 
     def tasks(self) -> list[tuple[Task, int]]:
         """Return nothing: workers don't report which task they run."""
@@ -271,21 +271,21 @@ class Dispatcher(SingleThreadPool):
         if lost.again:
             return Chunk([lost.again.popleft()], next(self._numbers))
         with scheduler.lock:
-            items = self._take_items()
-            is_quarantined = not items and self._may_send_quarantined()
+            refs = self._take_refs()
+            is_quarantined = not refs and self._may_send_quarantined()
             if is_quarantined and (taken := scheduler.take_quarantined()) is not None:
-                items = [(taken[0], taken[1][0])]
-        return Chunk(items, next(self._numbers), is_quarantined=is_quarantined) if items else None
+                refs = [(taken[0], taken[1][0])]
+        return Chunk(refs, next(self._numbers), is_quarantined=is_quarantined) if refs else None
 
-    def _take_items(self) -> list[Item]:
+    def _take_refs(self) -> list[TaskRef]:
         """Take the tasks of the next chunk from the queue. The caller holds the scheduler's lock."""
-        scheduler, items = self.scheduler, list[Item]()
+        scheduler, refs = self.scheduler, list[TaskRef]()
         most = self._chunk_sizer.size(scheduler.queue.ready, scheduler.target_workers)
         if self._notes:
             most = min(most, MOST_NOTED)
-        while len(items) < most and (taken := scheduler.take(most - len(items))) is not None:
-            items += [(taken[0], position) for position in taken[1]]
-        return items
+        while len(refs) < most and (taken := scheduler.take(most - len(refs))) is not None:
+            refs += [(taken[0], position) for position in taken[1]]
+        return refs
 
     def _may_send_quarantined(self) -> bool:
         """Return whether nothing runs but quarantined tasks, and another of them may. The caller holds the lock."""
@@ -297,7 +297,7 @@ class Dispatcher(SingleThreadPool):
         """Send a chunk. Return False if the executor refused it."""
         scheduler = self.scheduler
         try:
-            data, chunk.size = self.payload.chunk(chunk.items, lambda item: item[0].work.task(item[1], scheduler.flag))
+            data, chunk.size = self.payload.chunk(chunk.refs, lambda ref: ref[0].work.task(ref[1], scheduler.flag))
         except Exception as e:
             self._cannot_travel(chunk, e)
             return True
@@ -311,7 +311,7 @@ class Dispatcher(SingleThreadPool):
             packed = self.payload.packed if with_function else None
             future = self.handle.submit(self.payload.digest, packed, data, scheduler.timeout_s, token)
         except BaseException as e:  # broken, shut down, a closed client
-            scheduler.give_back(chunk.items)
+            scheduler.give_back(chunk.refs)
             self._lost_workers.refused(chunk.generation, e)
             return False
         if not self.out:
@@ -324,12 +324,12 @@ class Dispatcher(SingleThreadPool):
 
     def _cannot_travel(self, chunk: Chunk, e: Exception) -> None:
         """End tasks whose sample or item can't be pickled in errors, and send the rest of the chunk one by one."""
-        if len(chunk.items) > 1:
-            for item in chunk.items:
-                self._send_chunk(Chunk([item], chunk.number, chunk.is_alone, chunk.is_quarantined))
+        if len(chunk.refs) > 1:
+            for ref in chunk.refs:
+                self._send_chunk(Chunk([ref], chunk.number, chunk.is_alone, chunk.is_quarantined))
             return
         e.retriable = False  # type: ignore[attr-defined]
-        fail(self.scheduler, chunk.items[0], e)
+        fail(self.scheduler, chunk.refs[0], e)
 
     # ---- taking back
 
@@ -352,7 +352,7 @@ class Dispatcher(SingleThreadPool):
         if rows and rows[-1][0] == WHOLE:
             rows.pop()
             self.payload.send_whole()
-        left = chunk.items[len(rows) :]
+        left = chunk.refs[len(rows) :]
         if left:
             self.scheduler.give_back(left)
         self._came_back(chunk, rows, answer.size)
@@ -360,19 +360,19 @@ class Dispatcher(SingleThreadPool):
         self._send()  # before the results are processed, so that no slot waits for that
         self._is_settling = False
         self._receive(chunk, answer.written)
-        settle(self.scheduler, chunk.items, answer.worker, rows, self.payload.encoder)
+        settle(self.scheduler, chunk.refs, answer.worker, rows, self.payload.encoder)
 
     def _receive(self, chunk: Chunk, written: list[tuple[int, TaskOutput]]) -> None:
         """Pass on what tasks have printed in their worker."""
         for row, printed in written:
-            sample, position = chunk.items[row]
+            sample, position = chunk.refs[row]
             self.scheduler.output.receive(sample.work.task(position, self.scheduler.flag), printed)
 
     def _came_back(self, chunk: Chunk, rows: list[Row], size: int) -> None:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]
         if took:
             self.scheduler.durations.extend(took)
-            self._chunk_sizer.came_back(len(chunk.items), len(rows), sum(took), chunk.size + size, max(took))
+            self._chunk_sizer.came_back(len(chunk.refs), len(rows), sum(took), chunk.size + size, max(took))
 
     def _cancel_waiting(self) -> None:
         """Cancel the chunks that only wait in the executor, since the run was stopped.
@@ -481,10 +481,10 @@ class Chunk:
 
     future: Future[Any]
 
-    __slots__ = ("future", "generation", "is_alone", "is_quarantined", "items", "number", "sent_ns", "size", "slot")
+    __slots__ = ("future", "generation", "is_alone", "is_quarantined", "number", "refs", "sent_ns", "size", "slot")
 
-    def __init__(self, items: list[Item], number: int, is_alone: bool = False, is_quarantined: bool = False) -> None:
-        self.items, self.number, self.is_alone, self.is_quarantined = items, number, is_alone, is_quarantined
+    def __init__(self, refs: list[TaskRef], number: int, is_alone: bool = False, is_quarantined: bool = False) -> None:
+        self.refs, self.number, self.is_alone, self.is_quarantined = refs, number, is_alone, is_quarantined
         self.size = self.sent_ns = 0
         self.generation = self.slot = -1
 
@@ -492,10 +492,8 @@ class Chunk:
         """Record its tasks as running, in a slot of the in-flight record that none of the chunks `out` uses."""
         taken = {chunk.slot for chunk in out}
         self.slot = next(n for n in itertools.count() if n not in taken)
-        groups = itertools.groupby(self.items, lambda item: item[0])
-        sink.begin_tasks(
-            self.slot, b"".join(sample.work.fingerprints([p for _, p in items]) for sample, items in groups)
-        )
+        groups = itertools.groupby(self.refs, lambda ref: ref[0])
+        sink.begin_tasks(self.slot, b"".join(sample.work.fingerprints([p for _, p in refs]) for sample, refs in groups))
 
 
 #: A task that has lost its worker this many times runs once more, alone; if that fails too, it is an error.
@@ -514,9 +512,9 @@ class LostWorkers:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self.again: deque[Item] = deque()
-        self.quarantined: deque[Item] = deque()
-        self._counts: dict[Item, int] = {}
+        self.again: deque[TaskRef] = deque()
+        self.quarantined: deque[TaskRef] = deque()
+        self._counts: dict[TaskRef, int] = {}
         self._broken = -1  # the generation that broke last
         self._begun: set[int] = set()  # the numbers of that generation's chunks that may have run
         self._fruitless = 0
@@ -525,21 +523,21 @@ class LostWorkers:
         """Forget the losses of a chunk's tasks: the chunk has come back."""
         self._fruitless = 0
         if self._counts:
-            for item in chunk.items:
-                self._counts.pop(item, None)
+            for ref in chunk.refs:
+                self._counts.pop(ref, None)
 
     def lost(self, chunk: Chunk, e: BaseException) -> None:
         """Requeue or count the tasks of a chunk whose future failed with `e`."""
         give_back = self._dispatcher.scheduler.give_back
         if isinstance(e, ImportError):
-            give_back(chunk.items)
+            give_back(chunk.refs)
             self._dispatcher.pause(
                 f"Paused: a worker of the executor can't import what it needs ({e}). Install nbrun and cloudpickle "
                 "there in the same versions as here, then run.resume().",
                 e,
             )
         elif isinstance(e, CancelledError):
-            give_back(chunk.items)
+            give_back(chunk.refs)
             self.refused(chunk.generation, e)
         elif not isinstance(e, BrokenExecutor):
             self._count(chunk, e)
@@ -547,7 +545,7 @@ class LostWorkers:
             if self._can_have_run(chunk):
                 self._count(chunk, e)
             else:
-                give_back(chunk.items)
+                give_back(chunk.refs)
             self._replace(chunk.generation, e)
 
     def refused(self, generation: int, e: BaseException) -> None:
@@ -564,22 +562,22 @@ class LostWorkers:
         return chunk.number in self._begun
 
     def _count(self, chunk: Chunk, e: BaseException) -> None:
-        for item in chunk.items:
-            count = self._counts[item] = self._counts.get(item, 0) + 1
+        for ref in chunk.refs:
+            count = self._counts[ref] = self._counts.get(ref, 0) + 1
             if chunk.is_alone:
-                self._give_up(item, count, e)
+                self._give_up(ref, count, e)
             elif count >= LOST_BEFORE_ALONE:
-                self.quarantined.append(item)
+                self.quarantined.append(ref)
             else:
-                self.again.append(item)
+                self.again.append(ref)
 
-    def _give_up(self, item: Item, count: int, cause: BaseException) -> None:
-        del self._counts[item]
+    def _give_up(self, ref: TaskRef, count: int, cause: BaseException) -> None:
+        del self._counts[ref]
         e = WorkerLostError(
             f"its worker was lost {count} times, the last time with nothing running beside it: "
             f"it was killed, ran out of memory or called os._exit ({type(cause).__name__}: {cause})."
         )
-        fail(self._dispatcher.scheduler, item, e)
+        fail(self._dispatcher.scheduler, ref, e)
 
     def _replace(self, generation: int, e: BaseException) -> None:
         """Make another executor, once per break. Without a factory, pause the run; the tasks stay in its queue."""
@@ -651,10 +649,10 @@ class WorkerLostError(RuntimeError):
     retriable = False
 
 
-def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[Row], encoder: RemoteEncoder) -> None:
+def settle(scheduler: TaskSource, refs: list[TaskRef], worker: str, rows: list[Row], encoder: RemoteEncoder) -> None:
     """Complete the tasks of a chunk that have a row."""
     encode = scheduler.sink.encode
-    for sample, pairs in itertools.groupby(zip(items, rows, strict=False), lambda pair: pair[0][0]):
+    for sample, pairs in itertools.groupby(zip(refs, rows, strict=False), lambda pair: pair[0][0]):
         completed, work = CompletedTasks(sample, []), sample.work
         for (_, position), row in pairs:
             if row[0] == DONE:
@@ -670,9 +668,9 @@ def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[Row
         complete(scheduler, completed)
 
 
-def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:
+def fail(scheduler: TaskSource, ref: TaskRef, e: BaseException) -> None:
     """End a task that no worker could run in an error."""
-    sample, position = item
+    sample, position = ref
     task = sample.work.task(position, scheduler.flag)
     failure = after_exception(scheduler, sample, position, task, e, time.time(), 0.0, "")
     if failure is not None:

@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from nbrun.engine.state import FailureDetector, Item, RunState, SampleWork, StartGate, Taken, TaskQueue, trouble_of
+from nbrun.engine.state import FailureDetector, RunState, SampleWork, StartGate, Taken, TaskQueue, TaskRef, trouble_of
 from nbrun.engine.worker_pool import CompletionQueue, TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task, TaskSummary
@@ -172,10 +172,10 @@ class Scheduler:
             return turn
         return max(due, turn)
 
-    def give_back(self, items: list[Item]) -> None:
+    def give_back(self, refs: list[TaskRef]) -> None:
         with self.lock:
-            self.queue.give_back(items)
-            self._wake(len(items))
+            self.queue.give_back(refs)
+            self._wake(len(refs))
 
     def _wake(self, count: int) -> None:
         """Wake up to `count` workers for tasks that are ready. The caller holds the lock."""

@@ -38,7 +38,7 @@ class SampleWork:
 
 
 #: A task: its sample and its position there.
-Item = tuple[SampleWork, int]
+TaskRef = tuple[SampleWork, int]
 #: Tasks of one sample that were taken together: the sample and their positions, at least one. A plain tuple, since
 #: where tasks take long one is made for each.
 Taken = tuple[SampleWork, list[int]]
@@ -61,9 +61,9 @@ class TaskQueue:
     """
 
     def __init__(self) -> None:
-        self._last: deque[Item] = deque()
+        self._last: deque[TaskRef] = deque()
         self._samples: deque[SampleWork] = deque()
-        self._returned: deque[Item] = deque()
+        self._returned: deque[TaskRef] = deque()
         self._delayed: list[Delayed] = []
         self.last_due = 0.0  # the latest time of the delayed tasks; of earlier ones too while there are any
         self._reasons: Counter[str] = Counter()  # of delayed tasks
@@ -95,10 +95,10 @@ class TaskQueue:
             self.ready += len(sample.positions)
             self.samples_waiting += 1
 
-    def give_back(self, items: list[Item]) -> None:
+    def give_back(self, refs: list[TaskRef]) -> None:
         """Return tasks that were taken but never started to the front of the queue."""
-        self._returned.extend(items)
-        self.ready += len(items)
+        self._returned.extend(refs)
+        self.ready += len(refs)
 
     def delay(self, sample: SampleWork, position: int, due: float, reason: str = "") -> None:
         """Queue a task that may run again at `due`."""

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 
-from nbrun.engine.state import Item, SampleWork
+from nbrun.engine.state import SampleWork, TaskRef
 from nbrun.engine.worker_pool import (
     CompletedTasks,
     TaskSource,
@@ -459,15 +459,15 @@ class Worker:
         """Whether finished results are held back until the rest of the batch ends, or soon may be."""
         return bool(self.batch or self._results)
 
-    def not_begun(self) -> list[Item]:
+    def not_begun(self) -> list[TaskRef]:
         """Take out of the batch, and return, the tasks that the worker has not begun."""
-        items: list[Item] = []
+        refs: list[TaskRef] = []
         while self.sample is not None:
             try:
-                items.append((self.sample, self.batch.popleft()))
+                refs.append((self.sample, self.batch.popleft()))
             except IndexError:
                 break
-        return items
+        return refs
 
     def flush_results(self) -> None:
         """Complete the buffered results now instead of after the running task. The BatchFlusher calls it too."""

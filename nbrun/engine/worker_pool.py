@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from nbrun.engine.state import FailureDetector, Item, RunState, SampleWork, StartGate, Taken, TaskQueue
+from nbrun.engine.state import FailureDetector, RunState, SampleWork, StartGate, Taken, TaskQueue, TaskRef
 from nbrun.errors import (
     JudgeError,
     JudgeUnavailableError,
@@ -97,7 +97,7 @@ class TaskSource(Protocol):
     def next_due(self) -> float:
         """When the next task that must wait may start (time.monotonic), or infinity. The caller holds the lock."""
 
-    def give_back(self, items: list[Item]) -> None:
+    def give_back(self, refs: list[TaskRef]) -> None:
         """Return tasks that were taken but never started to the front of the queue."""
 
     def pause(self, message: str = "", trouble: RunHaltedError | None = None) -> None:
