@@ -126,10 +126,8 @@ def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> Entry
     saved_tests = _tests(result)
     tests = saved_tests or []
     source = _source(entry)
-    index = entry.get("index")
-    place = f" {entry.get('key')}" if index is None else f"[{index}]"
     return EntryView(
-        title=f"{sample_id} · {group}{place}",
+        title=f"{sample_id} · {group}{_place(entry)}",
         status=str(entry.get("status")),
         verdict=verdicts.of(result),
         language=source.language,
@@ -145,6 +143,11 @@ def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> Entry
         n_tests=verdicts.summary_of_tests(result).n,
         item=_whole_item(entry),
     )
+
+
+def _place(entry: Mapping[str, object]) -> str:
+    index = entry.get("index")
+    return f" {entry.get('key')}" if index is None else f"[{index}]"
 
 
 def _tests(result: object) -> list[Mapping[str, object]] | None:
@@ -176,8 +179,10 @@ def _listed(values: object) -> str:
 
 def measured(seconds: object) -> str | None:
     """Return the text of a time; None where it is none."""
+    if not isinstance(seconds, (int, float)):
+        return None
     try:
-        return time_text(seconds) if isinstance(seconds, (int, float)) else None
+        return time_text(seconds)
     except OverflowError:  # no float holds it
         return f"{printable(seconds)} s"
 

@@ -301,15 +301,9 @@ def _columns(text: str) -> list[str] | None:
 
 def compare(args: argparse.Namespace) -> int:
     """Print several runs side by side."""
-    from nbrun.frames import compare, confusion, load_results, mcnemar
-    from nbrun.frames.rate_tables import LOADED
+    from nbrun.frames import compare, confusion, mcnemar
 
-    if len(args.results) < 2:
-        raise InputError("compare takes two directories or more.")
-    for path in args.results:
-        counts_of(path)
-    names = dict(zip(_short_names(args.results), args.results, strict=True))
-    runs = {name: load_results(path, columns=LOADED) for name, path in names.items()}
+    runs = _runs_of(args.results)
     table, tests = compare(runs, by=_columns(args.by)), mcnemar(runs)
     flips = confusion(runs) if len(runs) == 2 else None
     if args.json:
@@ -317,6 +311,19 @@ def compare(args: argparse.Namespace) -> int:
     else:
         _print_comparison(_upright(table) if args.by == "all" else table, tests, flips)
     return 0
+
+
+def _runs_of(directories: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the results to compare, by short names of their directories."""
+    from nbrun.frames import load_results
+    from nbrun.frames.rate_tables import LOADED
+
+    if len(directories) < 2:
+        raise InputError("compare takes two directories or more.")
+    for path in directories:
+        counts_of(path)
+    names = _short_names(directories)
+    return {name: load_results(path, columns=LOADED) for name, path in zip(names, directories, strict=True)}
 
 
 def _records(table: pd.DataFrame) -> Any:
@@ -648,11 +655,12 @@ def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     left_out = Counter[str]()
     marked = [dict(problem) for problem in problems]
     for problem, key in product(marked, ("solutions", "incorrect_solutions")):
-        numbers = problem[key]["language"]
-        names = list(map(language_of_number, numbers))
-        left_out.update(name for name in names if name in missing)
-        kept = [0 if name in missing else number for name, number in zip(names, numbers, strict=True)]
-        problem[key] = {**problem[key], "language": kept}
+        numbers = list(problem[key]["language"])
+        for at, name in enumerate(map(language_of_number, numbers)):
+            if name in missing:
+                left_out[name] += 1
+                numbers[at] = 0
+        problem[key] = {**problem[key], "language": numbers}
     return marked, left_out
 
 

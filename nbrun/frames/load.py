@@ -157,9 +157,7 @@ class _Options:
     def __init__(self, columns: Collection[str] | None, where: Where | None, **flags: bool) -> None:
         self._hides_empty = isinstance(columns, str) and columns == AUTO
         self.columns = None if self._hides_empty else _names(columns)
-        for name, value in flags.items():
-            if not isinstance(value, bool):
-                raise InputError(f"{name}={value!r}: give True or False.")
+        _check_flags(flags)
         vars(self).update(flags)
         self.reads_entries = self.items or self.entries or self.tests  # entries are read, nothing comes from the cache
         self.outputs = tuple(filter((self.columns or ()).__contains__, OUTPUTS))
@@ -237,6 +235,12 @@ class _Options:
                 raise InputError(f"where={where!r}: {e}. The columns are {columns}.") from e
         filled = df.assign(**{name: self._column(df, name, f"where={where!r}", is_part).astype("Float64")})
         return self._query(filled, where, is_part)[df.columns]
+
+
+def _check_flags(flags: Mapping[str, object]) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name}={value!r}: give True or False.")
 
 
 def _names(columns: Collection[str] | None) -> list[str] | None:
@@ -334,11 +338,15 @@ def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
     if len({str(df["sample_id"].dtype) for df in frames}) > 1:
         frames = list(map(_with_text_ids, frames))
     out = pd.concat(frames, ignore_index=True)
-    for name in out.columns:  # joining different categories makes plain texts of them
-        dtypes = [df[name].dtype for df in frames if name in df]
-        if all(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
+    for name in out.columns:
+        if _is_categorical(name, frames):  # joining different categories has made plain texts of them
             out[name] = out[name].astype("object").astype("category")
     return out
+
+
+def _is_categorical(name: str, frames: Iterable[pd.DataFrame]) -> bool:
+    """Return whether a column is categorical in all frames that have it."""
+    return all(isinstance(df[name].dtype, pd.CategoricalDtype) for df in frames if name in df)
 
 
 def _with_text_ids(df: pd.DataFrame) -> pd.DataFrame:

@@ -207,9 +207,13 @@ def _kind_of_listed(problem: Problem, info: FileInfo | None) -> str:
         return "double"
     if info is not None and info.is_damaged and problem.path.endswith(info.name):
         return "entries"
-    if not (problem.sample_id is not None or is_of_member(problem.what) or _may_be_a_sample(problem.path)):
+    if not _may_be_results(problem):
         return "foreign"
     return "archived" if problem.path.endswith(".zip") else "unreadable"
+
+
+def _may_be_results(problem: Problem) -> bool:
+    return problem.sample_id is not None or is_of_member(problem.what) or _may_be_a_sample(problem.path)
 
 
 def _may_be_a_sample(path: str) -> bool:

@@ -254,20 +254,22 @@ class _Merging:
 
     def _add(self, sample_id: str, those: list[Held]) -> None:
         with open_merged(those, self._out.dropped, self._problems) as merged:
-            if not merged.stored and not merged.attempts:
-                return
-            infos = [held.info for held in those if held.info is not None]
-            header = _header(those)
-            name = self._name(infos[0].name if len(those) == 1 and infos else "", sample_id)
-            if merged.stored:
-                self._count(len(merged.stored))
-                newest = max(infos, key=lambda info: info.max_seq, default=None)
-                content = FileContent(sample_id, header, newest, None, merged.stored, merged.body, merged.extra)
-                self._put(name, in_chunks(content.parts()), _mtime_ns(those))
-            if merged.attempts:
-                more: Header = {"id": sample_id, "name": name, "context": _context(those)}
-                self._open.headers[sample_id] = header | more
-                self._open.attempts[sample_id] = merged.attempts
+            if merged.stored or merged.attempts:
+                self._write(sample_id, those, merged)
+
+    def _write(self, sample_id: str, those: list[Held], merged: MergedSample) -> None:
+        """Write a sample's entries to its file, and keep its open attempts for the journal."""
+        infos, header = _infos(those), _header(those)
+        name = self._name(infos[0].name if len(those) == len(infos) == 1 else "", sample_id)
+        if merged.stored:
+            self._count(len(merged.stored))
+            newest = max(infos, key=lambda info: info.max_seq, default=None)
+            content = FileContent(sample_id, header, newest, None, merged.stored, merged.body, merged.extra)
+            self._put(name, in_chunks(content.parts()), _mtime_ns(those))
+        if merged.attempts:
+            more: Header = {"id": sample_id, "name": name, "context": _context(those)}
+            self._open.headers[sample_id] = header | more
+            self._open.attempts[sample_id] = merged.attempts
 
     def _count(self, entries: int) -> None:
         self._out.samples += 1
@@ -313,15 +315,19 @@ def _joined_totals(several: list[SampleTotals | None]) -> SampleTotals | None:
     known = list(filter(None, several))
     if not known or None in [totals.by_id for totals in known]:
         return None
-    tasks: dict[str, int] = {}
+    groups = dict.fromkeys(chain.from_iterable(totals.tasks or () for totals in known), 0)
+    counts = _tasks_of_samples(known)
+    by_id = {sample_id: [of[group] for group in groups] for sample_id, of in counts.items()}
+    return SampleTotals(len(by_id), groups | sum(counts.values(), Counter()), by_id)
+
+
+def _tasks_of_samples(several: Iterable[SampleTotals]) -> dict[str, Counter[str]]:
+    """Return each sample's tasks by group; where directories differ, of each group the larger number."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for totals in known:
-        tasks |= dict.fromkeys(totals.tasks or (), 0)
+    for totals in several:
         for sample_id in totals.ids:
-            counts[sample_id] |= Counter(totals.of(sample_id))  # of each group the larger number
-    by_id = {sample_id: [of[group] for group in tasks] for sample_id, of in counts.items()}
-    tasks |= sum(counts.values(), Counter())
-    return SampleTotals(len(by_id), tasks, by_id)
+            counts[sample_id] |= Counter(totals.of(sample_id))
+    return counts
 
 
 def _ids(view: Snapshot) -> set[str]:
@@ -339,6 +345,10 @@ def _header(those: list[Held]) -> Header:
     return {"totals": totals, "identities": digests.pop() if len(digests) == 1 else ""}
 
 
+def _infos(those: list[Held]) -> list[FileInfo]:
+    return [held.info for held in those if held.info is not None]
+
+
 def _context(those: list[Held]) -> str:
     return next((held.header["context"] for held in those if "context" in held.header), "")
 
@@ -347,7 +357,7 @@ def _mtime_ns(those: list[Held]) -> int:
     """Return when the newest file of a sample was written; 0 where a journal holds newer entries."""
     if any(held.in_journal for held in those):
         return 0
-    return max((held.info.mtime_ns for held in those if held.info is not None), default=0)
+    return max((info.mtime_ns for info in _infos(those)), default=0)
 
 
 # ---- one sample as several directories hold it: the entries that count, each once, and what was dropped
@@ -386,9 +396,11 @@ class Held:
             return dict(self.header["totals"]), self.header.get("identities", "")
         if self.info is None:
             return {}, ""
+        if self.info.summary is not None:
+            return self.info.recorded("total"), self.info.summary["identities"]
         if self.info.source != NBRUN and self.match is not None:
             return dict(self.match["totals"]), self.match["identities"]
-        return self.info.recorded("total"), self.info.summary["identities"] if self.info.summary else ""
+        return self.info.recorded("total"), ""
 
     def open(self, problems: list[Problem]) -> AbstractContextManager[SavedSample | None]:
         """See Snapshot.open_sample."""
