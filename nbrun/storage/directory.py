@@ -296,28 +296,28 @@ class Directory:
         root, inner = held[:2]
         if self._follows and not root.is_deleted:
             return
-        if inner.is_at(self.inner, follow=False):
-            return  # it is where it was, so what holds it is: one look a commit instead of two
+        if not inner.is_at(self.inner, follow=False):  # where it is, what holds it is, too: one look a commit, not two
+            raise ResultsMovedError(self._what_became_of(root), path=str(self.path))
+
+    def _what_became_of(self, root: files.Folder) -> str:
+        """Return what happened to the results directory, or to its inner folder, and what helps; for the user."""
         if root.is_at(self.path, follow=True):
             what = f"{self.inner} was {'replaced by another folder' if self.inner.exists() else 'removed'}"
-            raise ResultsMovedError(
+            return (
                 f"{what} while the run went on. What is saved in {self.path} stays, and what ended since waits in "
-                "memory. run.resume() makes a new one and goes on.",
-                path=str(self.path),
+                "memory. run.resume() makes a new one and goes on."
             )
         now = root.path_now()
         if now:
-            raise ResultsMovedError(
+            return (
                 f"{self.path} was moved while the run went on: its results, and all that was reported as saved, are in "
                 f"{now}. Nothing more is written. Move it back, then call run.resume(); or call run.stop(), and start "
-                "again with its new path.",
-                path=str(self.path),
+                "again with its new path."
             )
         what = "deleted" if root.is_deleted else "moved or deleted"
-        raise ResultsMovedError(
+        return (
             f"{self.path} was {what} while the run went on, and with it what was saved there. Nothing more is written. "
-            "Put it back and call run.resume(); or call run.stop(), and start again: what is missing is made again.",
-            path=str(self.path),
+            "Put it back and call run.resume(); or call run.stop(), and start again: what is missing is made again."
         )
 
     def retry_after_fault(self) -> bool:
