@@ -182,30 +182,30 @@ class Scheduler:
         if self.run_state.is_running and count:
             self.pool.wake(count)
 
-    def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
+    def queue_attempt(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
         self.sink.put_attempt(sample.work, position, task, retry)
         with self.lock:
             self.queue.delay(sample, position, time.monotonic() + max(0.0, after_s), retry.reason)
             self._wake(1)
 
-    def retry_as_asked(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
+    def queue_asked_retry(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
         policy, now = self.retry, time.monotonic()
         if policy.retries is not None and task.attempt - task._exceptions > policy.retries:
             return False
         if task._waits_since is None:
             task._waits_since = now
         wait_s = policy.retry_wait_s(retry.after_s, now - task._waits_since, self.random())
-        self.try_again(sample, position, task, retry, wait_s)
+        self.queue_attempt(sample, position, task, retry, wait_s)
         if retry.pause_all:  # the service refuses all calls
             self._hold(retry.after_s, retry.reason, began=time.monotonic() - self.tracker.elapsed_s)
         return True
 
-    def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
+    def queue_in_outage(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
         now = time.monotonic()
         with self.lock:
             if not self.failure_detector.is_outage(e, now):
                 return False
-        self.try_again(sample, position, task, retry, OUTAGE_WAIT_S)
+        self.queue_attempt(sample, position, task, retry, OUTAGE_WAIT_S)
         self._hold(OUTAGE_WAIT_S, retry.reason)
         return True
 

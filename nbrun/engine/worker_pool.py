@@ -112,14 +112,14 @@ class TaskSource(Protocol):
     def on_internal_error(self, e: BaseException) -> None:
         """Halt the run: nbrun itself has failed."""
 
-    def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
+    def queue_attempt(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
         """Queue the task for another attempt in `after_s` seconds; no worker waits with it. Raise UnstorableError."""
 
-    def retry_as_asked(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
+    def queue_asked_retry(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
         """Queue the task again as `fn` asked. Return False if it has asked too often. Raise UnstorableError."""
 
-    def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
-        """Return True if the attempt failed in an outage, and was queued again without being counted."""
+    def queue_in_outage(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
+        """Queue the task again, without counting the attempt, if it failed in an outage. Return whether it did."""
 
     def wait_for_judge(self, sample: SampleWork, position: int, message: str) -> None:
         """Queue the task again and pause the run until the judge is available."""
@@ -266,7 +266,7 @@ def after_exception(
         return None  # cancelled: it stays missing, and a later run takes it up
     if isinstance(e, Retry):
         try:
-            if scheduler.retry_as_asked(sample, position, task, e):
+            if scheduler.queue_asked_retry(sample, position, task, e):
                 return None
             e = _used_up(e, task)
         except UnstorableError as unstorable:  # its hint or result
@@ -274,7 +274,7 @@ def after_exception(
     if isinstance(e, JudgeUnavailableError):
         scheduler.wait_for_judge(sample, position, message_of(e))
         return None
-    if _tries_again(scheduler, sample, position, task, e):
+    if _queue_if_allowed(scheduler, sample, position, task, e):
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
     if printed := scheduler.output.of((task.sample_id, task.group, task.index)):
@@ -297,17 +297,17 @@ def after_exception(
     return Failure(record, e, error)
 
 
-def _tries_again(scheduler: TaskSource, sample: SampleWork, position: int, task: Task, e: BaseException) -> bool:
+def _queue_if_allowed(scheduler: TaskSource, sample: SampleWork, position: int, task: Task, e: BaseException) -> bool:
     """Queue the task for another attempt after an exception, if the policy allows one. Return whether it does."""
     policy = scheduler.retry
     retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
     may_retry = policy.attempts > 1 and is_retriable(e, policy.never)
-    if may_retry and scheduler.waits_out(sample, position, task, retry, e):
+    if may_retry and scheduler.queue_in_outage(sample, position, task, retry, e):
         return True
     task._exceptions += 1
     if not may_retry or task._exceptions >= policy.attempts:
         return False
-    scheduler.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
+    scheduler.queue_attempt(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
     return True
 
 
