@@ -308,20 +308,12 @@ class Journal:
         """
         made = [batch.file for batch in batches if batch.file is not None]
         try:
-            self._check_place()
-            for file in made:
-                file.begin_writeback()
-            segment, placed = self._append([batch for batch in batches if batch.file is None], attempts)
-            with self._lock:
-                self.backpressure.let_in()  # not earlier: workers that run would delay this thread
-            if segment is not None:
-                self.segments.sync(segment)
-            taken = self._direct.put(made)
+            segment, placed, taken = self._make_durable(batches, attempts, made)
         except BaseException:
             for file in made:
                 file.drop()
             raise
-        saved = batches if not taken else [batch for batch in batches if batch.file not in taken]
+        saved = [batch for batch in batches if batch.file not in taken]
         for batch in saved:
             if batch.file is not None:
                 batch.file.acknowledge()
@@ -332,6 +324,23 @@ class Journal:
             with self._lock:
                 self._queue[:0] = [batch._replace(file=None) for batch in batches if batch.file in taken]
         self._report_saved(saved)
+
+    def _make_durable(
+        self, batches: list[Batch], attempts: list[OpenAttempt], made: list[DirectFile]
+    ) -> tuple[Segment | None, list[PlacedBatch], list[DirectFile]]:
+        """Write a commit to the disk: to the segment what has no file, and these files. Raise OSError.
+
+        Return what `_append` does, and the files that were dropped since their names are taken.
+        """
+        self._check_place()
+        for file in made:
+            file.begin_writeback()
+        segment, placed = self._append([batch for batch in batches if batch.file is None], attempts)
+        with self._lock:
+            self.backpressure.let_in()  # not earlier: workers that run would delay this thread
+        if segment is not None:
+            self.segments.sync(segment)
+        return segment, placed, self._direct.put(made)
 
     def _append(self, batches: list[Batch], attempts: list[OpenAttempt]) -> tuple[Segment | None, list[PlacedBatch]]:
         """Append to a segment, if there is anything to append. Return the segment and the places of the entries."""
