@@ -33,6 +33,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from nbrun.judge.checkers import number_of
+from nbrun.judge.problems.values import given
 from nbrun.verdicts import REJECTED, Verdict, mapping
 
 # ---- points
@@ -119,8 +120,7 @@ def _scores_in(about: Mapping[str, Any], where: str) -> dict[str, Any]:
         ValueError: a score is no number, or the aggregation is unknown.
     """
     draft = mapping(about.get("scoring"))
-    said = {**about, **{_OF_DRAFTS[key]: draft[key] for key in draft.keys() & _OF_DRAFTS.keys()}}
-    own = {name: said[name] for name in _SCORE_KEYS if said.get(name) is not None}
+    own = given({**about, **{_OF_DRAFTS[key]: draft[key] for key in draft.keys() & _OF_DRAFTS.keys()}}, _SCORE_KEYS)
     _check_scores(own, where)
     return own
 
@@ -240,8 +240,11 @@ class _Scorer:
         most = self._own_max("secret", DEFAULT_MAX_SCORE)
         return self._group(secret, "secret", most).points if isinstance(secret, dict) else 0.0
 
+    def _said(self, path: str, key: str, default: Any = None) -> Any:
+        return self._groups.get(path, {}).get(key, default)
+
     def _own_max(self, path: str, default: float = math.inf) -> float:
-        most = self._groups.get(path, {}).get("max_score", default)
+        most = self._said(path, "max_score", default)
         return math.inf if most in (None, _UNBOUNDED) else float(most)
 
     def _group(self, tree: _Tree, path: str, most: float) -> _Scored:
@@ -262,11 +265,11 @@ class _Scorer:
 
     def _aggregation(self, path: str, most: float) -> str:
         usual = "sum" if path == "secret" or most == math.inf else "pass-fail"
-        return self._groups.get(path, {}).get("score_aggregation") or usual
+        return self._said(path, "score_aggregation") or usual
 
     def _required_by(self, path: str) -> list[str]:
         """Return the names in a group's `require_pass`, which is one name or a list."""
-        value = self._groups.get(path, {}).get("require_pass")
+        value = self._said(path, "require_pass")
         return [value] if isinstance(value, str) else list(map(str, value or ()))
 
     def _part(self, inside: _Tree | _Test, path: str, share: float) -> _Scored:

@@ -49,7 +49,7 @@ from nbrun.judge.grading import (
     rules_of,
 )
 from nbrun.judge.languages import language_name
-from nbrun.judge.problems.values import flags_of
+from nbrun.judge.problems.values import flags_of, given
 from nbrun.tuning import TUNING
 from nbrun.verdicts import Verdict, mapping
 
@@ -124,7 +124,7 @@ def find_packages(folder: Path, with_archives: bool = False) -> Iterator[Path]:
     if (folder / MARK).is_file():
         yield folder
         return
-    for inside in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+    for inside in _inside(folder, _is_shown):
         if inside.is_dir():
             yield from find_packages(inside, with_archives)
         elif with_archives and _may_hold_package(inside):
@@ -243,7 +243,7 @@ class _Package:
         limits = self._mapping("limits")
         time_s = limits.get("time_limit")
         for name in (".timelimit", "domjudge-problem.ini"):
-            if time_s is None and (self.folder / name).is_file():
+            if time_s is None:
                 time_s = _time_limit_in(self.folder / name)
         return {
             "time_limit_s": time_s,
@@ -298,7 +298,7 @@ class _Package:
         item = self._program_item(path) | {"name": path.relative_to(self.folder).as_posix()}
         if item["language"] not in ("C", "CPP"):
             return item
-        main = item.get("file") or next((f.name for f in (path, *_inside(path)) if f.is_file()), "main.cpp")
+        main = item.get("file") or _name_of_only_file(path)
         headers = self._headers(path.parent, {main, *item.get("files", ())})
         if not headers:
             return item
@@ -336,16 +336,15 @@ class _Package:
 
     def _test(self, path: Path, group: Mapping[str, object]) -> dict[str, Any]:
         """Return the test of an input, in a group with these arguments and flags."""
-        own = path.with_suffix(".yaml")
-        about = {**group, **_read_yaml(own)}
+        about = {**group, **_read_yaml(path.with_suffix(".yaml"))}
         answer, files = path.with_suffix(".ans"), path.with_suffix(".files")
         if not answer.is_file():
             raise ValueError(f"{path.relative_to(self.folder)} has no {answer.name} beside it")
-        flags = next((flags_of(about[key]) for key in _FLAGS if about.get(key) is not None), [])
+        flags = next(iter(given(about, _FLAGS).values()), None)
         test: dict[str, Any] = {
             "input": _read_text(path),
             "output": _read_text(answer),
-            "flags": [*flags_of(self.about.get("validator_flags")), *flags],
+            "flags": [*flags_of(self.about.get("validator_flags")), *flags_of(flags)],
             "name": path.relative_to(self.data).as_posix().removesuffix(".in"),
         }
         if about.get("args"):
@@ -367,8 +366,7 @@ class _Package:
 
     def _inherited(self, folder: Path, above: Mapping[str, object]) -> Mapping[str, object]:
         """Return the arguments and flags of a group: its own, or those of the group that holds it."""
-        about = self._group_file(folder) or {}
-        own = {key: about[key] for key in ("args", *_FLAGS) if about.get(key) is not None}
+        own = given(self._group_file(folder) or {}, ("args", *_FLAGS))
         if not own.keys().isdisjoint(_FLAGS):
             above = {key: value for key, value in above.items() if key not in _FLAGS}
         return {**above, **own}
@@ -463,7 +461,9 @@ def _above_0(value: Any, name: str) -> float:
 
 
 def _time_limit_in(path: Path) -> str | None:
-    """Return the content of a file; from an INI file of `name = value` lines without sections, that of `timelimit`."""
+    """Return the limit in a file, as text; of an INI file without sections, its `timelimit`. None if it has none."""
+    if not path.is_file():
+        return None
     if path.suffix != ".ini":
         return str(_read_text(path)).strip()
     parser = configparser.ConfigParser(interpolation=None, strict=False)
@@ -477,7 +477,7 @@ def _time_limit_in(path: Path) -> str | None:
 
 def _is_group(path: Path) -> bool:
     """Return whether a path below `data` is a folder with tests, not one of files for a test."""
-    return path.is_dir() and path.suffix != ".files" and not path.name.startswith(".")
+    return path.is_dir() and path.suffix != ".files" and _is_shown(path)
 
 
 def _validators_in(place: Path) -> list[Path]:
@@ -493,6 +493,11 @@ def _are_programs(inside: Sequence[Path]) -> bool:
     if {"build", "run"} & {path.name for path in inside}:
         return False
     return any(path.is_dir() for path in inside) or not any(path.suffix in (".h", ".hpp") for path in inside)
+
+
+def _name_of_only_file(path: Path) -> str:
+    """Return the name of a program's file; of a file in a subfolder, the usual one."""
+    return next((file.name for file in (path, *_inside(path)) if file.is_file()), "main.cpp")
 
 
 def _item_of(names: Mapping[str, Path], language: str, entry: str | None) -> dict[str, Any]:
@@ -663,6 +668,10 @@ def _inside(folder: Path, are_meant: Callable[[Path], bool] | None = None) -> li
     return sorted(filter(are_meant or _counts, folder.iterdir())) if folder.is_dir() else []
 
 
+def _is_shown(path: Path) -> bool:
+    return not path.name.startswith(".")
+
+
 def _files_in(folder: Path, are_meant: Callable[[Path], bool] = Path.is_file) -> dict[str, Path]:
     """Return the files in a folder and its subfolders by their paths in it, in order."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and are_meant(path)]
@@ -682,8 +691,13 @@ def _read_sources(names: Mapping[str, Path], language: str) -> tuple[dict[str, s
     if not others:
         return contents, ""
     text = {name: file.read_bytes().decode("latin-1") for name, file in names.items()}
-    is_declared = language == "PYTHON3" and any(map(_CODING.search, text.values()))
-    return (text, "latin-1") if is_declared or language in _BYTE_LANGUAGES else (contents | others, "")
+    return (text, "latin-1") if _needs_its_bytes(language, text.values()) else (contents | others, "")
+
+
+def _needs_its_bytes(language: str, sources: Iterable[str]) -> bool:
+    """Return whether bytes of sources must stay as they are: the language reads any, or a source declares them."""
+    is_declared = language == "PYTHON3" and any(map(_CODING.search, sources))
+    return is_declared or language in _BYTE_LANGUAGES
 
 
 def _read_text(path: Path) -> Any:

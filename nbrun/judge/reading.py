@@ -177,7 +177,7 @@ class Problems:
             return None
         problem = read.problem
         if not read.has_own_id:
-            self._name(problem, found)
+            self._name_problem(problem, found)
         if self._submissions is not None:
             problem.setdefault("solutions", [])
         if refusal is not None:
@@ -205,7 +205,7 @@ class Problems:
         except ValueError as e:
             raise found.bad(f"{e}.", own_id(row)) from e.__cause__
 
-    def _name(self, problem: dict[str, object], found: _Row) -> None:
+    def _name_problem(self, problem: dict[str, object], found: _Row) -> None:
         """Give a problem without an id of its own the name of its place; otherwise count the id that was made for it.
 
         The first made id is reported by a warning.
@@ -484,8 +484,8 @@ class _Submissions:
         A problem of Codeforces that is in two contests has its other ids in `aliases`.
         """
         aliases = plain(row.get("aliases"))
-        ids = dict.fromkeys(map(str, [problem["id"], *(aliases if isinstance(aliases, list) else [])]))
-        for name in (name for name in ids if name in self._of):
+        ids = map(str, [problem["id"], *(aliases if isinstance(aliases, list) else [])])
+        for name in filter(self._of.__contains__, dict.fromkeys(ids)):
             self._are_joined = True
             for group, items in self._of[name].items():
                 problem[group] = [*read_items(problem.get(group))[0], *items]
@@ -631,13 +631,16 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
 
 
 def _rows_of_value(value: Any, where: str) -> list[_Row]:
-    """Return the rows in a value of JSON; some files have a list of rows beside other things, or a mapping of them."""
+    """Return the rows in a value of JSON: a list of rows, or a single one.
+
+    Some files have a list of rows beside other things, or a mapping of ids to rows.
+    """
     if isinstance(value, dict) and shape_of(value) is None:
         tables = [*filter(_are_rows, value.values())]
-        if not tables and _are_rows([*value.values()]):  # id -> row
-            return [_Row(f"{where}: {name!r}", row, name=name) for name, row in value.items()]
         if len(tables) == 1:
             value = tables[0]  # {"version": 1, "data": [row, …]}
+        elif not tables and _are_rows([*value.values()]):
+            return [_Row(f"{where}: {name!r}", row, name=name) for name, row in value.items()]
     rows = value if isinstance(value, list) else [value]
     return [_Row(f"{where}: row {i}", row) for i, row in enumerate(rows)]
 

@@ -46,7 +46,7 @@ from nbrun.judge.problems.shapes import (
 )
 from nbrun.judge.problems.solutions import are_submissions
 from nbrun.judge.problems.tests import Tests, extras_of, read_tests
-from nbrun.judge.problems.values import cells_of, first, has, is_missing, limits_of, plain, whole
+from nbrun.judge.problems.values import cells_of, first, given, has, is_missing, limits_of, plain, whole
 
 #: For problems without a limit (real rows also hold null or 0).
 TIME_LIMIT_S = 2.0
@@ -196,9 +196,9 @@ def is_normal(row: Mapping[str, object]) -> bool:
 def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, object]:
     """Check a row that already has the one shape, and return it with its tests unchanged byte by byte."""
     problem: dict[str, object] = {"id": row["id"], **_picked(row, SOLUTIONS)}
-    names = dict.fromkeys((*_ALWAYS, *tests))
-    _add_tests(problem, {name: _exact_tests(row[name], name) for name in names if row.get(name) is not None})
-    problem |= limits_of(row) | {key: row[key] for key in CARRIED if row.get(key) is not None}
+    sets = given(row, dict.fromkeys((*_ALWAYS, *tests)))
+    _add_tests(problem, {name: _exact_tests(value, name) for name, value in sets.items()})
+    problem |= limits_of(row) | given(row, CARRIED)
     if _lacks_tests(problem):
         raise ValueError("it has no test")
     return problem

@@ -179,8 +179,8 @@ def _read_item(item: Any, language: object) -> Any:
     """Return an item with `language` and `solution`; a value that isn't a solution stays, for the judge's error."""
     item = _decoded(item)
     if isinstance(item, str):
-        inner = parsed_or_none(item) if item.startswith("{") else None
-        if not isinstance(inner, dict) or not _key_of(inner, _CODE):
+        inner = _item_in(item)
+        if inner is None:
             return _read_text(item, language)
         item = inner
     match item:
@@ -189,6 +189,12 @@ def _read_item(item: Any, language: object) -> Any:
         case [name, str(code)] if language_name(name):
             return {"language": name, "solution": code}
     return item
+
+
+def _item_in(text: str) -> dict[str, object] | None:
+    """Return the item that a text holds as JSON; None if it is a source itself."""
+    found = parsed_or_none(text) if text.startswith("{") else None
+    return found if isinstance(found, dict) and _key_of(found, _CODE) else None
 
 
 def _is_usual(item: dict[str, object]) -> bool:

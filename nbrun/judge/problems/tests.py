@@ -185,9 +185,9 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     code = _read_test_code(value, where)
     if code is not None:
         return code
-    for key in ("test_cases", "tests"):
-        if key in value:
-            return read_tests(value[key], f"{where}.{key}", function)
+    key = next(filter(value.__contains__, ("test_cases", "tests")), None)
+    if key is not None:
+        return read_tests(value[key], f"{where}.{key}", function)
     if _has_sides(value):
         return _read_sides(value, where, function)
     if value and _all(dict, value.values()):  # name -> test

@@ -126,6 +126,11 @@ def cells_of(row: Mapping[str, object], columns: Iterable[str]) -> dict[str, obj
     return {column: row[column] for column in columns if has(row, column)}
 
 
+def given(row: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return those of these keys that are in a mapping and not None, with their values."""
+    return {key: row[key] for key in keys if row.get(key) is not None}
+
+
 def text_of(row: Mapping[str, object], *columns: str) -> str:
     """Return the text in the first of these columns that isn't empty; "" if all are.
 
