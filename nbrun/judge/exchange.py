@@ -99,59 +99,7 @@ class NamedFiles(Exchange):
             _rewrite(stdout, read_safely(work / self.output, limit_bytes))
 
 
-@dataclass(frozen=True)
-class Harness(Exchange):
-    """What calls functions and runs test code: a program of nbrun's whose other file is the solution."""
-
-    kind: str
-    name: str = ""
-    needs: tuple[str, ...] = ()
-
-    def program(self, source: Source, name: str, language: Language) -> Source:
-        if ".py" not in language.extensions or name in _NOT_PYTHON_3:
-            what = f"calls of its function {self.name!r}" if self.kind == "function" else "code that is run after it"
-            raise NotSupportedError(f"the problem tests a solution by {what}: that is done in Python 3, not in {name}.")
-        if lacking := _lacking(language.tool, self.needs):
-            raise NotSupportedError(
-                f"the problem's tests need {', '.join(lacking)}, which {language.tool} doesn't have. Install what "
-                "provides it, for example by pip: nothing can be said of its solutions before."
-            )
-        start = f"\n\nmain({self.kind!r}, {self.name!r}, {source.entry!r})\n"
-        return replace(source, files={**source.files, _MAIN: _program() + start.encode()}, entry=_MAIN)
-
-    def stdin(self, test: Mapping[str, Any]) -> bytes:
-        given = as_bytes(test["input"])
-        return given if self.kind == "function" else b"%d\n%s%s" % (len(given), given, _secret(given))
-
-    def take_output(self, test: Mapping[str, Any], work: Path, stdout: Path, limit_bytes: int) -> None:
-        if self.kind == "function":
-            return
-        expected = _secret(as_bytes(test["input"]))
-        passed = read_safely(stdout, len(expected) + 1) == expected
-        _rewrite(stdout, PASSED.encode() if passed else b"")
-
-    @property
-    def checker(self) -> Checker | None:  # type: ignore[override]  # of the kind
-        return _VALUES if self.kind == "function" else None
-
-
-def exchange_of(problem: Mapping[str, Any]) -> Exchange:
-    """Return how the tests of a problem are given to programs.
-
-    Raises:
-        NotSupportedError: the problem names a way that isn't known.
-    """
-    match problem.get("harness"):
-        case {"type": "function", "name": str(name)}:
-            return Harness("function", name)
-        case {"type": "test_code", **more}:
-            needs: Any = more.get("needs") or ()
-            return Harness("test_code", needs=tuple(needs))
-        case None:
-            files = problem.get("stream_files")
-            return NamedFiles(**files) if files else STREAMS
-        case other:
-            raise NotSupportedError(f"the problem's harness is {str(other)[:80]!r}, of no kind that is known here.")
+# ---- values, as JSON
 
 
 def compare_values(expected: str | bytes, actual: str | bytes) -> bool:
@@ -198,7 +146,55 @@ def _is_close(want: float, got: float) -> bool:
     return math.isfinite(want) and abs(want - got) <= TOLERANCE * max(1.0, abs(want))
 
 
-_VALUES = CallableChecker(compare_values)
+# ---- solutions in a harness, a program of nbrun's whose other file is the solution
+
+
+@dataclass(frozen=True)
+class FunctionCalls(Exchange):
+    """The harness calls a function with the arguments in a test's input."""
+
+    name: str
+    checker = CallableChecker(compare_values)
+
+    def program(self, source: Source, name: str, language: Language) -> Source:
+        return _in_harness(source, name, language, "function", self.name, f"calls of its function {self.name!r}")
+
+
+@dataclass(frozen=True)
+class CodeAfter(Exchange):
+    """The harness runs the code of a test after the solution.
+
+    Attributes:
+        needs: libraries that the tests import.
+    """
+
+    needs: tuple[str, ...] = ()
+
+    def program(self, source: Source, name: str, language: Language) -> Source:
+        program = _in_harness(source, name, language, "test_code", "", "code that is run after it")
+        if lacking := _lacking(language.tool, self.needs):
+            raise NotSupportedError(
+                f"the problem's tests need {', '.join(lacking)}, which {language.tool} doesn't have. Install what "
+                "provides it, for example by pip: nothing can be said of its solutions before."
+            )
+        return program
+
+    def stdin(self, test: Mapping[str, Any]) -> bytes:
+        code = as_bytes(test["input"])
+        return b"%d\n%s%s" % (len(code), code, _secret(code))
+
+    def take_output(self, test: Mapping[str, Any], work: Path, stdout: Path, limit_bytes: int) -> None:
+        expected = _secret(as_bytes(test["input"]))
+        passed = read_safely(stdout, len(expected) + 1) == expected
+        _rewrite(stdout, PASSED.encode() if passed else b"")
+
+
+def _in_harness(source: Source, name: str, language: Language, kind: str, function: str, what: str) -> Source:
+    """Return the harness that runs a solution in the language called `name`; `what` says how it tests the solution."""
+    if ".py" not in language.extensions or name in _NOT_PYTHON_3:
+        raise NotSupportedError(f"the problem tests a solution by {what}: that is done in Python 3, not in {name}.")
+    start = f"\n\nmain({kind!r}, {function!r}, {source.entry!r})\n"
+    return replace(source, files={**source.files, _MAIN: _program() + start.encode()}, entry=_MAIN)
 
 
 def _secret(code: bytes) -> bytes:
@@ -227,6 +223,28 @@ def _rewrite(path: Path, data: bytes) -> None:
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
     os.replace(new, path)
+
+
+# ---- of a problem
+
+
+def exchange_of(problem: Mapping[str, Any]) -> Exchange:
+    """Return how the tests of a problem are given to programs.
+
+    Raises:
+        NotSupportedError: the problem names a way that isn't known.
+    """
+    match problem.get("harness"):
+        case {"type": "function", "name": str(name)}:
+            return FunctionCalls(name)
+        case {"type": "test_code", **more}:
+            needs: Any = more.get("needs") or ()
+            return CodeAfter(tuple(needs))
+        case None:
+            files = problem.get("stream_files")
+            return NamedFiles(**files) if files else STREAMS
+        case other:
+            raise NotSupportedError(f"the problem's harness is {str(other)[:80]!r}, of no kind that is known here.")
 
 
 # ---- streams of one run, and its record in SandboxFusion's shape
