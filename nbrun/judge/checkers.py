@@ -594,7 +594,10 @@ class TestlibChecker(_ProgramChecker):
         flags: str | Sequence[str] = (),
         accepted_from: float = 1.0,
     ) -> None:
-        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+        if isinstance(source, Path):
+            text, name = source.read_text(encoding="utf-8"), source.name
+        else:
+            text, name = source, "(testlib)"
         others = dict(files or {})
         if testlib is not None:
             others["testlib.h"] = Path(testlib).read_text(encoding="utf-8")
@@ -604,7 +607,6 @@ class TestlibChecker(_ProgramChecker):
                 "https://github.com/MikeMirzayanov/testlib and give its path: LocalSandbox(testlib='…/testlib.h'). "
                 'read_problems(…, on_bad="skip") leaves such problems out.'
             )
-        name = source.name if isinstance(source, Path) else "(testlib)"
         super().__init__([{"language": "CPP", "solution": text, "files": others, "name": name}], flags, accepted_from)
 
     def _result(self, run: ProgramRun) -> CheckerResult | None:

@@ -631,12 +631,17 @@ def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         path = _path_of(info)
         if why := _fault_of(info, path):
             raise ValueError(f"the ZIP file {why}")
-        if info.filename.endswith(("/", "\\")) or not path.parts or not _ADDED.isdisjoint(path.parts):
+        if _is_left_out(info, path):
             continue
         if str(path) in found:
             raise ValueError(f"the ZIP file holds {str(path)[:80]!r} twice")
         found[str(path)] = info
     return found
+
+
+def _is_left_out(info: zipfile.ZipInfo, path: PurePosixPath) -> bool:
+    """Return whether a member of an archive is a folder, or what file managers and tools add."""
+    return info.filename.endswith(("/", "\\")) or not path.parts or not _ADDED.isdisjoint(path.parts)
 
 
 def _check_size(infos: Sequence[zipfile.ZipInfo]) -> None:

@@ -181,15 +181,17 @@ class Problems:
         if self._submissions is not None:
             problem.setdefault("solutions", [])
         if refusal is not None:
-            if (may_be_empty or self._has_own_groups(problem)) and no_solutions(problem):
-                problem["solutions"] = []
-            if why := refusal(problem):
-                raise found.bad(why, str(problem["id"]))
+            self._check_judgeable(problem, found, refusal, may_be_empty)
         return problem
 
-    def _has_own_groups(self, problem: Mapping[str, object]) -> bool:
-        """Return whether columns that the user keeps may be groups of solutions under other names."""
-        return any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)
+    def _check_judgeable(self, problem: dict[str, object], found: _Row, refusal: Refusal, may_be_empty: bool) -> None:
+        """Raise SampleError if a judge refuses a problem."""
+        # Columns that the user keeps may be groups of solutions under other names.
+        own_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)
+        if (may_be_empty or own_groups) and no_solutions(problem):
+            problem["solutions"] = []
+        if why := refusal(problem):
+            raise found.bad(why, str(problem["id"]))
 
     def _converted(self, found: _Row) -> Read | None:
         """Return a row in the one shape; None if the adapter leaves it out."""
@@ -385,14 +387,22 @@ def _check_source(source: Any) -> None:
     if isinstance(source, (str, os.PathLike)):
         _check_path(Path(source))
     elif isinstance(source, Mapping):
-        if source and all(hasattr(part, "column_names") for part in source.values()):
-            splits = ", ".join(map(repr, source))
-            raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
+        _check_is_row(source)
     elif not isinstance(source, Iterable):
-        if hasattr(source, "collect"):  # a LazyFrame of polars
-            raise InputError(f"read_problems: a {type(source).__name__} has no rows yet; give source.collect().")
-        if not hasattr(source, "schema"):
-            raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
+        _check_is_table(source)
+
+
+def _check_is_row(source: Mapping[object, object]) -> None:
+    if source and all(hasattr(part, "column_names") for part in source.values()):
+        splits = ", ".join(map(repr, source))
+        raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
+
+
+def _check_is_table(source: object) -> None:
+    if hasattr(source, "collect"):  # a LazyFrame of polars
+        raise InputError(f"read_problems: a {type(source).__name__} has no rows yet; give source.collect().")
+    if not hasattr(source, "schema"):
+        raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
 
 
 def _check_path(path: Path) -> None:

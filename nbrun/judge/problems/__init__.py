@@ -136,8 +136,7 @@ def _shape_for(row: Mapping[str, object], tests: Sequence[str]) -> Shape:
     if shape is not None:
         return shape
     limits_of(row)  # reports a limit that can't be read before the unknown shape
-    others = [name for name in tests if name not in TEST_SETS and not is_missing(row.get(name))]
-    if not others and row.get("not_supported") is None:
+    if not cells_of(row, {*tests}.difference(TEST_SETS)) and row.get("not_supported") is None:
         raise ValueError(_unknown(row))
     return OWN
 

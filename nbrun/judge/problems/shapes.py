@@ -172,7 +172,7 @@ class Shape:
         return draft
 
     def _fields(self, row: Row) -> dict[str, object]:
-        fields: dict[str, object] = dict.fromkeys(group for group in SOLUTIONS if group in row)
+        fields: dict[str, object] = dict.fromkeys(filter(row.__contains__, SOLUTIONS))
         groups = {"solutions": self.solutions, "incorrect_solutions": self.incorrect_solutions}
         language = self.language(row)
         for group, column in _found(row, {group: (group, *others) for group, others in groups.items()}).items():
@@ -837,12 +837,14 @@ def _check_fusion(draft: Draft, labels: Mapping[str, object]) -> None:
     if not _is_code(value):
         value = draft.sets["test"] = parsed(value, "test")
     about = mapping(value)
-    if "code" not in about:
-        return
-    language = labels.get("execution_language") or labels.get("programming_language") or "python"
-    refusal = _refusal_of_code(language) or (about.get("asset") and "test code that needs files (asset)")
-    if refusal:
+    if "code" in about and (refusal := _refusal_of_autoeval(about, labels)):
         draft.fields["not_supported"] = refusal
+
+
+def _refusal_of_autoeval(about: Mapping[str, object], labels: Mapping[str, object]) -> str | None:
+    language = labels.get("execution_language") or labels.get("programming_language") or "python"
+    files = "test code that needs files (asset)" if about.get("asset") else None
+    return _refusal_of_code(language) or files
 
 
 def _is_code(value: object) -> bool:

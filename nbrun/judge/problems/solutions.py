@@ -88,10 +88,15 @@ def read_solutions(value: object, where: str, language: object = None) -> Any:
     if not isinstance(value, list):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
     items = [_read_item(item, language) for item in value]
+    _check_items(items, where)
+    return items
+
+
+def _check_items(items: list[Any], where: str) -> None:
+    """Raise ValueError if not one of the items is a solution."""
     if items and all(map(_is_no_solution, items)):
         found = ", ".join(map(repr, [*items[0]][:8])) or "nothing"
         raise ValueError(f"{where!r} holds mappings without 'solution' (they have {found})")
-    return items
 
 
 def _listed(text: str) -> object:

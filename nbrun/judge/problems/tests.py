@@ -283,8 +283,7 @@ def _function_of(row: Mapping[str, object], where: str, function: str | None) ->
     if _SAYS_KIND.isdisjoint(row):
         return function and str(function)
     kind = _kind_of(row)
-    about = mapping_in(first(row, "metadata"), f"{where}.metadata")
-    name = first(row, "fn_name") or about.get("func_name") or function
+    name = _own_function(row, where) or function
     if kind in _CALLS:
         if not name:
             raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")
@@ -293,6 +292,11 @@ def _function_of(row: Mapping[str, object], where: str, function: str | None) ->
     elif kind:
         return None
     return str(name) if name else None
+
+
+def _own_function(row: Mapping[str, object], where: str) -> Any:
+    about = mapping_in(first(row, "metadata"), f"{where}.metadata")
+    return first(row, "fn_name") or about.get("func_name")
 
 
 def _kind_of(row: Mapping[str, object]) -> str:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 _QUANTITY = re.compile(
@@ -192,7 +193,7 @@ def mapping_in(value: object, where: str) -> Mapping[str, Any]:
 def flags_of(value: object) -> list[str]:
     """Return validator flags as words; packages write them as text, as a list, or as a mapping."""
     if isinstance(value, Mapping):
-        return [str(word) for pair in value.items() for word in pair]
+        value = [*chain(*value.items())]
     if isinstance(value, (list, tuple)):
         return list(map(str, value))
     return [] if value is None else str(value).split()
@@ -251,11 +252,9 @@ def seconds(value: Any, where: str, unit_s: float | None = None) -> float | None
     if _is_no_limit(value):
         return None
     value = parsed(value, where) if is_json_text(value) else _with_seconds(value)
-    if not isinstance(value, Mapping):
-        return _quantity(value, where, _SECONDS).times(unit_s, _BARE_SECONDS)
-    if value.keys().isdisjoint(_PARTS):
-        raise ValueError(f"{where!r} is {value!r}, not a number, and has no 'seconds'")
-    return sum(number(value.get(part) or 0, where) * factor for part, factor in _PARTS.items()) or None
+    if isinstance(value, Mapping):
+        return _sum_of_parts(value, where)
+    return _quantity(value, where, _SECONDS).times(unit_s, _BARE_SECONDS)
 
 
 def _with_seconds(value: Any) -> Any:
@@ -263,6 +262,12 @@ def _with_seconds(value: Any) -> Any:
     if str(getattr(value, "dtype", "")).startswith("timedelta64"):
         value = value.astype("timedelta64[us]").tolist()
     return {"seconds": value.total_seconds()} if hasattr(value, "total_seconds") else value
+
+
+def _sum_of_parts(parts: Mapping[str, Any], where: str) -> float | None:
+    if parts.keys().isdisjoint(_PARTS):
+        raise ValueError(f"{where!r} is {parts!r}, not a number, and has no 'seconds'")
+    return sum(number(parts.get(part) or 0, where) * factor for part, factor in _PARTS.items()) or None
 
 
 def megabytes(value: object, where: str, unit_mb: float | None = None) -> float | None:
