@@ -98,8 +98,8 @@ class Next:
 
 
 def next_attempt(
-    attempts: Sequence[Attempt], max_time_limit_s: float | None = None, places: Collection[str] = (),
-) -> Next | None:  # fmt: skip
+    attempts: Sequence[Attempt], max_time_limit_s: float | None = None, places: Collection[str] = ()
+) -> Next | None:
     """Return what to try after these attempts at one test, the last of which exceeded its time; None if it is final.
 
     Args:
