@@ -85,13 +85,20 @@ NAMES = [
 ]  # fmt: skip
 
 
+def assert_archive_is_kept(a):
+    """Repair has put what can be read of it into files, and nothing of it is gone."""
+    assert nbrun.check(a.d).is_ok
+    assert zipfile.is_zipfile(a.d / ".nbrun" / "damaged" / "archive-0001.zip.0")
+
+
 def test_a_name_in_an_archive_is_no_path(several):
     def spoil(a, name):
         an_archive(a.d, str(a.home / "evil.json") if name == "ABSOLUTE" else name, LEGACY)
+        assert "archive-0001.zip has a member" in str(nbrun.check(a.d))
 
     for _, a, found in several(spoil, NAMES):
         assert (found["load"], found["load again"]) == ("ok 1", "ok 4")
-        assert "archive-0001.zip has a member" in str(nbrun.check(a.d))
+        assert_archive_is_kept(a)
 
 
 def test_a_line_in_an_index_may_say_anything(several):
@@ -100,9 +107,14 @@ def test_a_line_in_an_index_may_say_anything(several):
         {"source": "nbrun"}, {"source": "x"}, {"source": "nbrun", "summary": {"max_seq": []}}, {"progress": [1]},
         {"mtime_ns": 1.5}, {"crc": 1.5},
     ]  # fmt: skip
-    for _, a, found in several(lambda a, lie: an_archive(a.d, "x.json", LEGACY, **lie), lies):
-        assert found["load again"] == "ok 4"
+
+    def spoil(a, lie):
+        an_archive(a.d, "x.json", LEGACY, **lie)
         assert "archive-0001.zip has a member" in str(nbrun.check(a.d))
+
+    for _, a, found in several(spoil, lies):
+        assert found["load again"] == "ok 4"
+        assert_archive_is_kept(a)
 
 
 def test_a_member_may_begin_at_an_archive_s_last_bytes(several):
@@ -131,10 +143,11 @@ def test_a_member_s_own_name_is_no_path_where_the_index_is_lost(several):
         with zipfile.ZipFile(a.d / "archive-0001.zip", "w", zipfile.ZIP_DEFLATED) as z:
             for name in names:
                 z.writestr(name, LEGACY)
+        assert "evil.json" in str(nbrun.check(a.d))
 
     for _, a, found in several(spoil, [("../../home/evil.json", "sub/x.json", "/evil.json")]):
         assert found["load again"] == "ok 4"
-        assert "evil.json" in str(nbrun.check(a.d))
+        assert_archive_is_kept(a)
 
 
 def test_a_name_in_a_journal_s_header_is_no_path(several):
