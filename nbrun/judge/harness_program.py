@@ -179,13 +179,18 @@ def with_int_keys(value: dict[str, Any]) -> dict[Any, Any]:
     return {int(key): inner for key, inner in value[INT_KEYS].items()} if list(value) == [INT_KEYS] else value
 
 
+def code_of(function: Any) -> Any:
+    """Return the code of a function, whatever wraps it; None where it has none."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return getattr(function, "__code__", None)
+
+
 def returns_nothing(function: Any) -> bool:
     """Return whether a function returns no value anywhere: it was made to change its argument, as LeetCode asks for."""
     import dis
 
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    code = getattr(function, "__code__", None)
+    code = code_of(function)
     if code is None or code.co_flags & 0x2A0:  # of generators and coroutines
         return False
     steps = [(step.opname, step.argval) for step in dis.get_instructions(code)]

@@ -463,6 +463,12 @@ def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     return {"score": lowest} if any("score" in record for record in records) else {}
 
 
+def _check_vm(tail: str) -> None:
+    """Raise JudgeError if the virtual machine of a program, which has written `tail` to stderr, did not start."""
+    if any(sign in tail for sign in _NO_VM):
+        raise JudgeError(f"the virtual machine did not start, which says nothing of the solution: {tail[-500:]}")
+
+
 def _exceeds_cpu(ending: ExitStatus, limits: Limits) -> bool:
     """Return whether a program took more CPU time than its limit, whichever way that was noticed."""
     return ending.cause == "cpu" or ending.cpu_s > limits.time_limit_s or ending.return_code == -signal.SIGXCPU
@@ -486,8 +492,8 @@ def _failure_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm:
     if exceeded is not None or ending.return_code == 0:
         return exceeded
     tail = streams.tail()
-    if is_vm and any(sign in tail for sign in _NO_VM):
-        raise JudgeError(f"the virtual machine did not start, which says nothing of the solution: {tail[-500:]}")
+    if is_vm:
+        _check_vm(tail)
     if is_syntax_error(tail):
         return Verdict.COMPILE_ERROR
     # A program that is refused address space fails long before it uses as much memory as its limit.

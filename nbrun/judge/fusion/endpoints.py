@@ -505,6 +505,20 @@ class _Failure(NamedTuple):
     kind: type[Exception]
 
 
+class _Failures(list[_Failure]):
+    """How endpoints have failed one request so far."""
+
+    @property
+    def are_doubtful(self) -> bool:
+        """Whether the network may be at fault, so that the next endpoint may not be reached either."""
+        return any(failure.kind in (Unreachable, RequestLost) for failure in self)
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether so many have got the request and failed it that the request itself must be at fault."""
+        return sum(failure.kind is not Unreachable for failure in self) >= MAX_FAILURES
+
+
 class Client:
     """Sends requests to the endpoints of a pool.
 
@@ -535,7 +549,7 @@ class Client:
             JudgeUnavailableError: no endpoint is left to try.
             NoOtherEndpoint: all endpoints in use are in `avoid`.
         """
-        failures: list[_Failure] = []
+        failures = _Failures()
         while True:
             try:
                 tried = {*avoid, *(f.endpoint for f in failures)}
@@ -543,11 +557,10 @@ class Client:
             except NoEndpoint:
                 raise self._error_of(failures, bool(avoid), request.language, task) from None
             try:
-                is_doubtful = any(f.kind in (Unreachable, RequestLost) for f in failures)
-                outcomes = self._try(lease, request, call, is_doubtful)
+                outcomes = self._try(lease, request, call, failures.are_doubtful)
             except (Unreachable, RequestLost, EndpointFault, MissingRuntime) as e:
                 failures.append(self._failure(e, lease.endpoint, call))
-                if sum(f.kind is not Unreachable for f in failures) >= MAX_FAILURES:
+                if failures.are_too_many:
                     raise JudgeError(
                         f"{len(failures)} endpoints failed it: {_summary(failures)}", retriable=False
                     ) from e
@@ -621,7 +634,7 @@ class Client:
         response = connection.send("POST", request.path, request.body, self._headers, timeout_s, call)
         return _interpret(response, request)
 
-    def _error_of(self, failures: Sequence[_Failure], is_picky: bool, language: str, task: object) -> Exception:
+    def _error_of(self, failures: _Failures, is_picky: bool, language: str, task: object) -> Exception:
         """Return the error that fits the failures so far; called when no endpoint is left."""
         if is_picky and not failures and self.pool.has_healthy():
             return NoOtherEndpoint()

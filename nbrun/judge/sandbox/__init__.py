@@ -75,6 +75,16 @@ class Limits:
         """`output_limit_mb` in bytes."""
         return int(self.output_limit_mb * _MB)
 
+    def of_monitor(self, address_limited: bool) -> dict[str, Any]:
+        """Return them as a monitor is asked for them; `address_limited`: whether the address space has a limit too."""
+        memory = int(self.memory_limit_mb * _MB)
+        return {
+            "cpu_s": self.time_limit_s, "wall_s": self.wall_limit_s, "memory_bytes": memory,
+            "file_bytes": self.output_bytes, "folder_bytes": 4 * self.output_bytes, "processes": self.process_limit,
+            # Stops programs that allocate faster than they are checked. Much address space is never touched.
+            "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ExitStatus:
@@ -279,15 +289,10 @@ class Supervisor:
             JudgeError: it could not be started, was cancelled, or the machinery failed.
         """
         fds = [stream for stream in streams.values() if isinstance(stream, int)]
-        memory = int(limits.memory_limit_mb * _MB)
         request = {
             "argv": list(argv), "cwd": str(cwd), "watched": str(watched or cwd), "env": dict(env),
-            "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
-            "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
-            "processes": limits.process_limit, "box": box or {"kind": "none"}, "more": more,
-            "stays": one_of_many and not fds,
-            # Stops programs that allocate faster than they are checked. Much address space is never touched.
-            "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
+            "box": box or {"kind": "none"}, "more": more, "stays": one_of_many and not fds,
+            **limits.of_monitor(address_limited),
             **{name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()},
         }  # fmt: skip
         try:

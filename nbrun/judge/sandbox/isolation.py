@@ -261,15 +261,14 @@ def _tried(supervisor: Supervisor, isolation: Isolation, languages: Mapping[str,
     elif (output := _output_of(supervisor, isolation, command)) != _SAYS:
         return Isolation("none", f"bubblewrap is installed, but does not work here ({output})")
     for name, language in languages.items():
-        is_installed = not language.missing  # one that isn't is no fault of the box
-        if is_installed and not language.compile and (fault := _fault_of(name, language, supervisor, isolation)):
+        if not language.compile and (fault := _fault_of(name, language, supervisor, isolation)):
             return Isolation("none", fault)
     return isolation
 
 
 def _fault_of(name: str, language: Language, supervisor: Supervisor, isolation: Isolation) -> str:
     """Return why the interpreter of a language can't be used in a box; empty if its trial program runs."""
-    if language.trial is None:
+    if language.missing or language.trial is None:  # one that isn't installed is no fault of the box
         return ""
     source = source_of({"language": name, "solution": language.trial}, language)
     folder, tool = supervisor.root / "probe" / "program", language.tool
@@ -301,7 +300,7 @@ def _output_of(supervisor: Supervisor, isolation: Isolation, argv: list[str], **
         output, complaint = (at / "stdout").read_text(errors="replace"), (at / "stderr").read_text(errors="replace")
     except (JudgeError, OSError) as e:
         return f"{type(e).__name__}: {e}"
-    if ending.return_code == 0:
+    if ending.has_succeeded:
         return output.strip()
     ended = f"return code {ending.return_code}" if ending.cause is None else f"ended by its {ending.cause} limit"
     return ", ".join(filter(None, (output.strip(), complaint.strip()[-300:], ended)))

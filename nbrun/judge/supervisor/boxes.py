@@ -851,15 +851,9 @@ class BubblewrapBox(Box):
         held, release = os.pipe()
         self = cls(status)
         given = [report, held]
-        arguments = [*_words_for(launch.request["box"]), "--json-status-fd", str(report), "--block-fd", str(held)]
-        if seccomp := _forbidden_calls():
-            given.append(_filled(seccomp))
-            arguments += ["--seccomp", str(given[-1])]
-        given.append(_filled("".join(f"{a}\0" for a in arguments).encode()))
-        for fd in given:
-            os.set_inheritable(fd, True)
         try:
-            self._spawn(launch, arguments_fd=given[-1])
+            given += _with_arguments(launch.request["box"], report, held)
+            self._spawn(launch, given)
         finally:
             for fd in given:
                 os.close(fd)
@@ -870,9 +864,12 @@ class BubblewrapBox(Box):
             os.close(release)  # the end of file lets the program begin
         return self
 
-    def _spawn(self, launch: Launch, arguments_fd: int) -> None:
+    def _spawn(self, launch: Launch, given: Sequence[int]) -> None:
+        """Start bubblewrap, which inherits the descriptors `given` and reads its arguments from the last of them."""
+        for fd in given:
+            os.set_inheritable(fd, True)
         box, uid = launch.request["box"], launch.uid()
-        command = [box["bwrap"], "--args", str(arguments_fd), "--"]
+        command = [box["bwrap"], "--args", str(given[-1]), "--"]
         if uid:
             command += [box["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
         with launch.in_folder():
@@ -912,6 +909,17 @@ class BubblewrapBox(Box):
     def _said(self, key: str) -> int | None:
         found = re.search(rb'"%b": *(\d+)' % key.encode(), self._reported)
         return None if found is None else int(found[1])
+
+
+def _with_arguments(box: Mapping[str, Any], report: int, held: int) -> list[int]:
+    """Return descriptors from which bubblewrap reads the filter of system calls, if there is one, and its arguments."""
+    arguments = [*_words_for(box), "--json-status-fd", str(report), "--block-fd", str(held)]
+    fds: list[int] = []
+    if seccomp := _forbidden_calls():
+        fds.append(_filled(seccomp))
+        arguments += ["--seccomp", str(fds[-1])]
+    fds.append(_filled("".join(f"{argument}\0" for argument in arguments).encode()))
+    return fds
 
 
 def _words_for(box: Mapping[str, Any]) -> list[str]:
