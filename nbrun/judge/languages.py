@@ -651,9 +651,7 @@ def _row_of_gnu(text: str) -> LanguageName | None:
 
 def _with_standard(row: str, version: str, rest: str, text: str) -> LanguageName:
     if row in _YEARS:
-        # "cpp17", "c++ 20 (gcc 12.2)" and "ms c++ 2017" have a standard; "c++ (gcc 9.2.1)" has only a compiler
-        standard = version.removeprefix("20") if len(version) == 4 else _DRAFTS.get(version, version)
-        return LanguageName(row, standard if standard in _YEARS[row] else "")
+        return _of_c(row, version)
     if row == "PYPY":  # a version in parentheses is PyPy's own, not the language's
         return LanguageName("PYPY2" if re.match(r"(?:pypy|python)[ -]*2", text) else "PYPY3")
     inner = _IN_REST.search(rest)
@@ -664,6 +662,12 @@ def _with_standard(row: str, version: str, rest: str, text: str) -> LanguageName
     if row == "JAVA":
         given = given.removeprefix("1.").split(".")[0]  # 1.8.0 and 11.0.6 are Java 8 and Java 11
     return LanguageName(row, given)
+
+
+def _of_c(row: str, version: str) -> LanguageName:
+    """Return the row of C or C++, with the standard that a name has; "c++ (gcc 9.2.1)" has only a compiler."""
+    standard = version.removeprefix("20") if len(version) == 4 else _DRAFTS.get(version, version)  # "ms c++ 2017"
+    return LanguageName(row, standard if standard in _YEARS[row] else "")
 
 
 def _python(given: str, in_rest: str) -> LanguageName:

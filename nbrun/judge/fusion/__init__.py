@@ -418,12 +418,16 @@ class Solution:
         self.attempts: list[Attempt] = []
         self.load, self.endpoint = 0, ""
         self._server_differs = False  # whether the server stopped at a test that is right here
-        if self.before is None or not self._continues(self.before):
+        if self.before is not None and self._continues(self.before):
+            self._continue(self.before)
+        else:
             self.hint = {}
-            return
-        self.attempts = [Attempt.read(a) for a in self.before.get("attempts", ())]
-        self.load, self.endpoint = self.before.get("load", 0), self.before.get("api_used", "")
-        for number, record in enumerate(self.before["tests"]):
+
+    def _continue(self, before: Mapping[str, Any]) -> None:
+        """Begin with what an earlier attempt has found."""
+        self.attempts = [Attempt.read(a) for a in before.get("attempts", ())]
+        self.load, self.endpoint = before.get("load", 0), before.get("api_used", "")
+        for number, record in enumerate(before["tests"]):
             self.records[number] = dict(record)
 
     def _continues(self, before: Mapping[str, Any]) -> bool:
