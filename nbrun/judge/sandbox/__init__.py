@@ -396,9 +396,9 @@ def busy_s() -> float | None:
     return up_s * _CPUS - idle_s
 
 
-def is_busy(n_cores: int | None = None) -> bool:
+def is_busy() -> bool:
     """Return whether others may have kept the machine busy lately: by its load, and by what wants to run now."""
-    quiet = max(1, (n_cores or cores()) // 2)
+    quiet = max(1, cores() // 2)
     try:
         with open("/proc/loadavg", "rb") as file:
             words = file.read().split()
