@@ -85,6 +85,11 @@ class _Run:
     is_quiet: bool
     talk: Conversation | None = None  # of an interactive problem
 
+    @property
+    def was_signalled(self) -> bool:
+        """Whether a signal ended it that may have come from outside."""
+        return self.ending.cause is None and self.ending.return_code in _FOREIGN
+
     def record(self) -> dict[str, object]:
         """Return what a result records of a run that was not believed."""
         return {"cause": self.ending.cause, "cpu_s": round(self.ending.cpu_s, 6), "load": self.load}
@@ -270,20 +275,23 @@ class _TestJudging:
             confirm: whether an exceeded time limit that other programs may have caused must come again.
         """
         run = self.run(self.limits, more=not self.is_last)
-        is_foreign = run.ending.cause is None and run.ending.return_code in _FOREIGN
-        if is_foreign or (confirm and self._is_doubtful(run)):
+        if run.was_signalled or (confirm and self._is_doubtful(run)):
             self.tries.append(run.record())
             run = self._run_alone(run, confirm)
         verdict, output, decision = self._decide(run)
         self._check_sure(run.ending.cpu_s, verdict)
         record = self._record(verdict, run, output, decision)
-        record["load"] = run.load
+        return _Found(verdict, record | self._how_it_ran(run), decision.note)
+
+    def _how_it_ran(self, run: _Run) -> dict[str, object]:
+        """Return what a test's record has of its runs."""
+        said: dict[str, object] = {"load": run.load}
         if self.tries:
-            record["tries"] = self.tries
+            said["tries"] = self.tries
         usual_s = self.options.limits.time_limit_s
         if self.limits.time_limit_s != usual_s:
-            record["stretch"] = round(self.limits.time_limit_s / usual_s, 3)
-        return _Found(verdict, record, decision.note)
+            said["stretch"] = round(self.limits.time_limit_s / usual_s, 3)
+        return said
 
     # ---- what is believed
 

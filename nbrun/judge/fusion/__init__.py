@@ -166,8 +166,8 @@ class SandboxFusion:
         _check(_is_limit, "a number above 0, or None", numbers)
         _check(lambda n: n >= 1, "1 or more", {"max_in_flight": max_in_flight})
         _check(_is_size, "a number of bytes, or None to keep all", {"keep_output_bytes": keep_output_bytes})
-        for choices, chosen in ((APIS, {"api": api}), (COMPARISONS, {"comparison": comparison})):
-            _check(choices.__contains__, f"one of {', '.join(map(repr, choices))}", chosen)
+        _check(APIS.__contains__, _one_of(APIS), {"api": api})
+        _check(COMPARISONS.__contains__, _one_of(COMPARISONS), {"comparison": comparison})
         if comparison == "server" and (api == "run_code" or checker is not None):
             raise InputError('SandboxFusion: comparison="server" goes with api="submit" and without a checker.')
         self._max_in_flight, self._all_tests, self._keep_output_bytes = max_in_flight, all_tests, keep_output_bytes
@@ -354,6 +354,10 @@ def _check(is_valid: Callable[[Any], bool], what: str, values: Mapping[str, obje
     for name, value in values.items():
         if not is_valid(value):
             raise InputError(f"SandboxFusion: {name}={value!r}; give {what}.")
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    return f"one of {', '.join(map(repr, choices))}"
 
 
 def _is_limit(number: float | None) -> bool:

@@ -490,17 +490,22 @@ class RunFolders:
 
     def _run(self) -> None:
         while (folder := self._used.get()) is not None:
-            try:
-                for name in ("stdin", "stdout", "stderr"):
-                    os.unlink(f"{folder}/{name}")
-                for name in _OWN_FOLDERS:
-                    os.rmdir(f"{folder}/box/{name}")
-                if len(os.listdir(folder)) == 1:
-                    self._empty.append(folder)
-                    continue
-            except OSError:  # its program left something there
-                pass
-            remove_tree(folder)
+            if _is_emptied(folder):
+                self._empty.append(folder)
+            else:  # its program left something there
+                remove_tree(folder)
+
+
+def _is_emptied(folder: Path) -> bool:
+    """Remove the streams of a run and what `place` made for it; return whether nothing else is there."""
+    try:
+        for name in ("stdin", "stdout", "stderr"):
+            os.unlink(f"{folder}/{name}")
+        for name in _OWN_FOLDERS:
+            os.rmdir(f"{folder}/box/{name}")
+        return len(os.listdir(folder)) == 1
+    except OSError:
+        return False
 
 
 @contextmanager
