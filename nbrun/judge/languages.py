@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from glob import glob
@@ -180,15 +180,21 @@ class _Type(NamedTuple):
 def _types(code: bytes) -> list[_Type]:
     """Return the classes, enums, records and interfaces at the top level of a file."""
     found: list[_Type] = []
-    depth, parts = 0, re.split(rb"([{}])", code)
-    for piece, brace in zip(parts[::2], parts[1::2], strict=False):
+    for depth, piece, brace in _pieces(code):
         if depth == 0 and brace == b"{" and (match := _TYPE.search(piece)):
             name = match["name"].decode("utf-8", "replace")
             found.append(_Type(name, b"public" in match["before"].split()))
         elif depth == 1 and found and _MAIN.search(piece):
             found[-1] = found[-1]._replace(has_main=True)
-        depth += 1 if brace == b"{" else -1
     return found
+
+
+def _pieces(code: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield what is between the braces of a source: how many are open there, the text, and the brace that ends it."""
+    depth, parts = 0, re.split(rb"([{}])", code)
+    for piece, brace in zip(parts[::2], parts[1::2], strict=False):
+        yield depth, piece, brace
+        depth += 1 if brace == b"{" else -1
 
 
 def renamed_to_main(source: bytes) -> bytes:
@@ -716,12 +722,17 @@ def _which(name: str) -> str | None:
         versions = _versions_of(name, path)
         if not versions:
             return path
-        if behind := [file for file in glob(f"{versions}/*/bin/{name}") if os.access(file, os.X_OK)]:
-            return max(behind)
+        if behind := _newest(name, versions):
+            return behind
         if os.path.dirname(name):
             return None
         folders = [other for other in folders if os.path.realpath(other or ".") != os.path.realpath(folder)]
     return None
+
+
+def _newest(name: str, versions: str) -> str | None:
+    """Return the path of a program in the newest of the versions that have it."""
+    return max((file for file in glob(f"{versions}/*/bin/{name}") if os.access(file, os.X_OK)), default=None)
 
 
 def _versions_of(name: str, path: str) -> str:

@@ -148,11 +148,9 @@ class IdleMonitors:
                 if not lines:
                     return None
                 line = lines.pop()
-            poller = select.poll()  # select() knows no descriptors above 1023
-            poller.register(line, select.POLLIN)
-            if not poller.poll(0):
+            if not _has_ended(line):
                 return line
-            line.close()  # it has ended: killed, or its supervisor was
+            line.close()
 
     def keep(self, kind: Any, line: socket.socket) -> None:
         """Keep a monitor for the next program; `line` is the connection to it."""
@@ -361,6 +359,13 @@ def _report_of(line: socket.socket, request: Mapping[str, Any], fds: list[int]) 
     return json.loads(answer) if answer.endswith(b"\n") else {}
 
 
+def _has_ended(line: socket.socket) -> bool:
+    """Return whether a monitor that waits has ended: it was killed, or its supervisor was."""
+    poller = select.poll()  # select() knows no descriptors above 1023
+    poller.register(line, select.POLLIN)
+    return bool(poller.poll(0))
+
+
 def _end(line: socket.socket, kernel: int) -> None:
     """End the supervisor by closing the connection; in a forked copy of the kernel, close its descriptor alone."""
     if kernel == os.getpid():
@@ -515,5 +520,6 @@ class ConcurrencyLimiter:
                 self._lock.notify_all()
 
     def _may_enter(self, alone: bool) -> bool:
-        most = self._quiet if alone else 0 if self._alone else self._max_parallel
-        return len(self._slots) < most
+        if alone:
+            return len(self._slots) < self._quiet
+        return not self._alone and len(self._slots) < self._max_parallel

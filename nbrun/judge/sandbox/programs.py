@@ -210,10 +210,7 @@ class Toolchain:
         once: CPU time itself stretches on a busy machine.
         """
         if not language.compile:
-            at = folder / "program"
-            at.mkdir()
-            source.write(at)
-            yield Program(language, source, at, None, {"prelude": list(source.prelude)} if source.prelude else {})
+            yield _written(language, source, folder / "program")
             return
         time_s = limit_s or self.limit_s
         failed: list[_Built] = []
@@ -239,6 +236,13 @@ class Toolchain:
                 if compiled.cause != "cpu" or times == 2:
                     yield _Built(way, at, compiled)
                     return
+
+
+def _written(language: Language, source: Source, folder: Path) -> Program:
+    """Write a source that needs no compiler into a new folder."""
+    folder.mkdir()
+    source.write(folder)
+    return Program(language, source, folder, None, {"prelude": list(source.prelude)} if source.prelude else {})
 
 
 class _Built(NamedTuple):
