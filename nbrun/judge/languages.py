@@ -722,7 +722,7 @@ def _which(name: str) -> str | None:
         versions = _versions_of(name, path)
         if not versions:
             return path
-        if behind := _newest(name, versions):
+        if behind := _last(name, versions):
             return behind
         if os.path.dirname(name):
             return None
@@ -730,8 +730,8 @@ def _which(name: str) -> str | None:
     return None
 
 
-def _newest(name: str, versions: str) -> str | None:
-    """Return the path of a program in the newest of the versions that have it."""
+def _last(name: str, versions: str) -> str | None:
+    """Return the path of a program in the version whose name comes last; None if no version has it."""
     return max((file for file in glob(f"{versions}/*/bin/{name}") if os.access(file, os.X_OK)), default=None)
 
 
