@@ -22,7 +22,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import BinaryIO, NamedTuple, TypedDict, cast
@@ -33,7 +33,7 @@ from nbrun.results.format import FOLDER, SUFFIX, JsonObject, JsonValue, Summary,
 from nbrun.results.replay import ARCHIVED_LOG, TRIES, read_archived
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable, is_count
 from nbrun.results.values import load
-from nbrun.texts import escape_control_chars
+from nbrun.texts import counted, escape_control_chars
 from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 
@@ -49,7 +49,11 @@ MAX_RATIO, FREE_BYTES = 400, 64 << 20
 #: The year 2554: some file systems hold later times, which come from a wrong clock.
 MAX_MTIME_NS = (1 << 64) - 1
 _MEMBER = "has a member"
-_LOCAL = 30  # bytes of a member's header before its name
+#: How a member's header begins, how long it is without the name, and how long a file's name may be.
+_HEADER, _LOCAL, _NAME_BYTES = b"PK\x03\x04", 30, 255
+_PIECE_BYTES = 1 << 20
+#: How many times as long as an archive are the members together that are looked for by their headers.
+HEADER_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +303,10 @@ class _BadArchive(Exception):
     """The archive can't be read at all, or was written by a newer nbrun."""
 
 
+class _CutArchive(_BadArchive):
+    """Its end is lost, which says what it holds."""
+
+
 class Archives:
     """What the archives of a directory hold. Each index is read once, since archives are never written again.
 
@@ -491,7 +499,51 @@ def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
             except (ValueError, zlib.error, EOFError, Unreadable):
                 pass  # the ZIP's own directory names the members too
         f.seek(0)
-        return list(_by_directory(name, stat, f, bad))
+        try:
+            return list(_by_directory(name, stat, f, bad))
+        except _CutArchive as e:
+            found = list(_by_headers(name, stat, f))
+            if not found:
+                raise
+            bad.append(
+                f"is an archive that can't be read: {e}. {counted(len(found), 'sample is', 'samples are')} whole"
+            )
+            return found
+
+
+def members_by_headers(folder: Path, name: str) -> list[FileInfo]:
+    """Return the members of an archive that are whole by their own headers: its index and its end may be lost."""
+    with plain_files.open_reading(folder / name) as f:
+        return list(_by_headers(name, os.fstat(f.fileno()), f))
+
+
+def _by_headers(archive: str, stat: os.stat_result, f: BinaryIO) -> Iterator[FileInfo]:
+    """Yield the samples' files that follow a header of a member, in their order, as far as none overlaps another.
+
+    What only looks like headers may cost little: all together, as much as the archive is long a few times.
+    """
+    end, left = 0, HEADER_TRIES * stat.st_size
+    for at in _headers(f.fileno(), stat.st_size):
+        header = plain_files.read_up_to(f.fileno(), at, _LOCAL + _NAME_BYTES)
+        crc, packed, size = (int.from_bytes(header[i : i + 4], "little") for i in (14, 18, 22))
+        member = header[_LOCAL:][: int.from_bytes(header[26:28], "little")].decode("utf-8", "replace")
+        place = Place(archive, at, packed, size, crc, stat.st_ctime_ns, stat.st_ino)
+        if at < end or not is_sample_file_name(member):
+            continue
+        left -= packed
+        if left < 0:
+            return
+        with suppress(Unreadable, ValueError, EOFError):
+            info = sample_file.info_of(member, _member(f, place), stat.st_mtime_ns)
+            end = at + _LOCAL + packed
+            yield replace(info, place=place)
+
+
+def _headers(fd: int, size: int) -> Iterator[int]:
+    """Yield every offset at which a member's header may begin."""
+    for start in range(0, size, _PIECE_BYTES):
+        piece = plain_files.read_up_to(fd, start, _PIECE_BYTES + len(_HEADER) - 1)
+        yield from (start + found.start() for found in re.finditer(_HEADER, piece))
 
 
 def _one_of_each_name(infos: Iterable[FileInfo], bad: list[str]) -> list[FileInfo]:
@@ -614,7 +666,9 @@ def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str
 
     try:
         members = zipfile.ZipFile(f).infolist()
-    except (zipfile.BadZipFile, NotImplementedError) as e:  # the second: it needs a newer version of ZIP
+    except zipfile.BadZipFile as e:
+        raise _CutArchive(str(e)) from None
+    except NotImplementedError as e:  # it needs a newer version of ZIP
         raise _BadArchive(str(e)) from None
     for m in members:
         if not m.filename.endswith(SUFFIX):

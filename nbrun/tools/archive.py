@@ -8,11 +8,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import re
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any, BinaryIO
 
 from nbrun.errors import StorageError
 from nbrun.results import listing, plain_files
-from nbrun.results.format import is_sample_file_name, temporary
+from nbrun.results.format import temporary
 from nbrun.results.listing import ARCHIVE_FORMAT, FREE_BYTES, INDEX, MAX_MTIME_NS, is_bomb
 from nbrun.results.reader import results_folder
-from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Place, Unreadable, info_of, parse_old
+from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Place, Unreadable, parse_old
 from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
@@ -183,9 +182,7 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
 
 # ---- a damaged archive
 
-#: How a member's header begins, how long it is without the name, and how long a file's name may be.
-_HEADER, _HEADER_BYTES, _NAME_BYTES = b"PK\x03\x04", 30, 255
-_PIECE_BYTES = 1 << 20
+_HEADER_BYTES = 30  # of a member, without its name
 _UNPACK_BYTES = 64  # less is lost where a damaged member ends to make sense
 
 
@@ -222,32 +219,10 @@ def _take_apart(directory: Directory, name: str) -> None:
             infos[info.sample_id] = directory.take_out(info)
         except Unreadable:
             _keep_text(directory, info)
-    for info in _by_headers(directory.path, name):
+    for info in listing.members_by_headers(directory.path, name):
         if info.sample_id not in infos and (name, info.name) not in gone:
             infos[info.sample_id] = directory.take_out(info)
     directory.quarantine(directory.path / name)
-
-
-def _by_headers(folder: Path, name: str) -> Iterator[FileInfo]:
-    """Look for the members of an archive that are whole by their own headers: its index and its end may be lost."""
-    with plain_files.open_reading(folder / name) as f:
-        stat = os.fstat(f.fileno())
-        for at in _headers(f.fileno(), stat.st_size):
-            header = plain_files.read_up_to(f.fileno(), at, _HEADER_BYTES + _NAME_BYTES)
-            crc, packed, size = (int.from_bytes(header[i : i + 4], "little") for i in (14, 18, 22))
-            member = header[_HEADER_BYTES:][: int.from_bytes(header[26:28], "little")].decode("utf-8", "replace")
-            place = Place(name, at, packed, size, crc, stat.st_ctime_ns, stat.st_ino)
-            if is_sample_file_name(member):
-                with suppress(Unreadable, ValueError, EOFError):
-                    info = info_of(member, listing.read_member(folder, place), stat.st_mtime_ns)
-                    yield dataclasses.replace(info, place=place)
-
-
-def _headers(fd: int, size: int) -> Iterator[int]:
-    """Yield every offset at which a member's header may begin."""
-    for start in range(0, size, _PIECE_BYTES):
-        piece = plain_files.read_up_to(fd, start, _PIECE_BYTES + len(_HEADER) - 1)
-        yield from (start + found.start() for found in re.finditer(_HEADER, piece))
 
 
 def _keep_text(directory: Directory, info: FileInfo) -> None:

@@ -418,6 +418,42 @@ def test_repair_of_a_damaged_archive_saves_all_samples_but_the_damaged_one(full,
     assert nbrun.archive(full).samples == 6
 
 
+@pytest.mark.parametrize("lost", [60, 2000])
+def test_samples_of_an_archive_that_was_cut_off_are_not_made_again(full, lost):
+    """A copy or download that was interrupted lacks the end of the archive, which says what it holds."""
+    before = load(full)
+    archive_finished(full)
+    archive = full / "archive-0001.zip"
+    data = archive.read_bytes()
+    archive.write_bytes(data[:-lost])
+    with pytest.warns(UserWarning, match=r"archive-0001\.zip is an archive that can't be read"):
+        rows = nbrun.load_results(full)
+    gone = set(before.sample_id) - set(rows.sample_id)
+    assert len(gone) <= (0 if lost == 60 else 5)
+    ran = []
+    run(SAMPLES, full, judging(ran))
+    assert {sample_id for sample_id, _ in ran} == gone
+    unpack_archives(full)
+    assert archive.read_bytes() == data[:-lost]
+    assert check(full, repair=True).is_ok
+    assert Counter(load(full).sample_id) == Counter(before.sample_id)
+
+
+def test_headers_that_lead_nowhere_cost_little(full):
+    archive_finished(full)
+    archive = full / "archive-0001.zip"
+    member = archive.read_bytes()[: of_p3(archive.read_bytes())]
+    name = b"p0.json"
+    sizes = (10**6).to_bytes(4, "little")  # of a member that reaches over those after it
+    header = b"PK\x03\x04" + bytes(10) + bytes(4) + sizes + sizes + len(name).to_bytes(2, "little") + bytes(2) + name
+    archive.write_bytes(header * 100_000)
+    started = time.monotonic()
+    assert set(load(full).sample_id) == {"q"}
+    archive.write_bytes(member + header * 100_000)
+    assert len(set(load(full).sample_id)) > 1
+    assert time.monotonic() - started < 20
+
+
 def test_repair_keeps_what_can_be_unpacked_of_a_damaged_member_as_text(full):
     text = (full / "p3.json").read_text()
     archive_finished(full)
