@@ -511,8 +511,7 @@ class _ProgramChecker(ABC):
             if not result.accepted:
                 return result
             results.append(result)
-        note = "\n".join(filter(None, (result.note for result in results)))
-        return CheckerResult(True, note, _least(r.score for r in results), _least(r.multiplier for r in results))
+        return _accepted_by_all(results)
 
     def _concluded(self, item: Mapping[str, object], run: ProgramRun, limits: Limits) -> CheckerResult:
         """Return what one program decided.
@@ -648,6 +647,11 @@ def _printed_score(output: str) -> float | None:
     """Return the score in the last word of an output; None if it is none."""
     word = output.split()[-1:]
     return number_of({"true": "1", "false": "0"}.get(word[0].lower(), word[0])) if word else None
+
+
+def _accepted_by_all(results: Sequence[CheckerResult]) -> CheckerResult:
+    note = "\n".join(result.note for result in results if result.note)
+    return CheckerResult(True, note, _least(r.score for r in results), _least(r.multiplier for r in results))
 
 
 def _least(values: Iterable[float | None]) -> float | None:

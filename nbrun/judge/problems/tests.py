@@ -398,10 +398,15 @@ class Call(NamedTuple):
 
 
 def _call_in(row: Mapping[str, object], where: str) -> Call:
-    """Return the call in a test, with arguments as lines of JSON, or as one list for the type "function_call"."""
+    """Return the call in a test."""
     given, due, kind = row["input"], row["output"], _kind_of(row)
-    if not isinstance(given, str):
-        return Call(_arguments(given, where), _json_or_text(due) if kind == "function_call" else due)
+    if isinstance(given, str):
+        return _call_in_text(given, due, kind, where)
+    return Call(_arguments(given, where), _json_or_text(due) if kind == "function_call" else due)
+
+
+def _call_in_text(given: str, due: object, kind: str, where: str) -> Call:
+    """Return the call whose arguments are lines of JSON, or one list for the type "function_call"."""
     result = _json_or_text(due)
     if kind == "function_call" and isinstance(values := _json_or_text(given), list):
         return Call(values, result)
