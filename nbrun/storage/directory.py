@@ -362,7 +362,7 @@ class Directory:
             if plain_files.is_real_folder(tmp / name):
                 self.quarantine(tmp / name)
             else:
-                files.remove(tmp / name)
+                files.discard(tmp / name)
 
     def scan(self) -> None:
         """Read what is there. Raise FormatError where a newer nbrun has written."""
@@ -456,6 +456,10 @@ class Directory:
     def close(self) -> None:
         """Close the logs and release the folders."""
         self._close_logs()
+        for folder in self._held:
+            if folder.keeps_files:
+                with suppress(OSError):  # after a fault the disk may still refuse
+                    files.sync_folder(folder.path)
         self._release_folders()
 
     def _close_logs(self) -> None:

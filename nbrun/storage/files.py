@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +50,9 @@ _LINK_FOLLOWS = os.link not in os.supports_follow_symlinks
 _UTIME_FOLLOWS = os.utime not in os.supports_follow_symlinks
 #: How long replacing or removing a file is tried that another process has open (Windows refuses that).
 IN_USE_S, IN_USE_PAUSE_S = 5.0, 0.02
+#: A folder is synced when it keeps this many files, or bytes, that have no name any more; see `Folder.keep`.
+KEPT_FILES, KEPT_BYTES = 64, 64 << 20
+_O_PATH: int = getattr(os, "O_PATH", 0)  # Linux: opens a file without a right to read it, a pipe without a writer
 _system = os  # for other than durable operations: a test that replaces `os` by a simulated disk doesn't see them
 
 Hook = Callable[[str, str], None]
@@ -151,6 +154,8 @@ class Folder:
 
     def __init__(self, path: Path, within: Folder | None = None) -> None:
         self.path = os.fspath(path)
+        self._kept: list[int] = []  # descriptors of files that lost their names here; changed with _folders_lock held
+        self._kept_bytes = 0
         if not OPENS_FOLDERS:
             self._opened = self._looked_at(within)
             return
@@ -179,6 +184,52 @@ class Folder:
     def _no_folder(self, is_link: bool) -> NotPlainError:
         what = KINDS[stat.S_IFLNK] if is_link else "not a folder"
         return NotPlainError(errno.ENOTDIR, f"is {what}", self.path)
+
+    @contextmanager
+    def keep(self, name: str) -> Iterator[None]:
+        """Keep the content of the file that has a name, while the block takes the name from it, until the next sync.
+
+        A file system may give a file's blocks to another one before the change of its name is durable: ext4 does with
+        data=writeback. After a power cut the old name would be back, with the other file's content. The blocks of an
+        open file are given to none.
+        """
+        fd = -1
+        if _O_PATH:
+            with suppress(OSError):  # mostly there is no such file
+                fd = os.open(name, _O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            yield
+        finally:  # also after an error: it isn't known then whether the name is taken
+            is_full = False
+            if fd >= 0:
+                size = os.fstat(fd).st_size
+                with _folders_lock:  # only now: a sync that began earlier would let it go before it has lost its name
+                    self._kept.append(fd)
+                    self._kept_bytes += size
+                    is_full = len(self._kept) >= KEPT_FILES or self._kept_bytes >= KEPT_BYTES
+        if is_full:
+            sync_folder(self.path)
+
+    @property
+    def keeps_files(self) -> bool:
+        """True while files that lost their names here are kept."""
+        return bool(self._kept)
+
+    @contextmanager
+    def letting_go(self) -> Iterator[None]:
+        """Close the files that are kept now once the block, which syncs the folder, has ended without an error."""
+        with _folders_lock:
+            kept, self._kept = self._kept, []
+            size, self._kept_bytes = self._kept_bytes, 0
+        try:
+            yield
+        except BaseException:
+            with _folders_lock:
+                self._kept += kept
+                self._kept_bytes += size
+            raise
+        for fd in kept:
+            os.close(fd)
 
     def release(self) -> None:
         """Let operations go by the path again. The descriptor is closed when the last operation on it has ended."""
@@ -214,6 +265,8 @@ class Folder:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+        while self._kept:
+            os.close(self._kept.pop())
 
 
 _folders: dict[str, list[Folder]] = {}  # path -> those that hold it, the last one counts
@@ -236,6 +289,10 @@ class _Place:
             if holders and name:
                 self.folder = holders[-1]
                 self.name, self.dir_fd = name, holders[-1].fd
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Keep the file that has this name while the block takes the name from it; see `Folder.keep`."""
+        return nullcontext() if self.folder is None else self.folder.keep(self.name)
 
 
 # ---- opening files of a directory that this process writes into
@@ -294,7 +351,18 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
         return
     held = _folders.get(os.fspath(path))
     folder = held[-1] if held else None  # kept until the end: its descriptor must not become another file's
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder.fd
+    if folder is not None:
+        with folder.letting_go():
+            _sync_names(folder.fd, path)
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _sync_names(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _sync_names(fd: int, path: str | os.PathLike[str]) -> None:
     try:
         _notify("fsync-folder", path)
         os.fsync(fd)
@@ -304,9 +372,6 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
         if e.errno not in NO_SUCH_OPERATION:
             raise
         _refuses(fd, _FOLDERS)
-    finally:
-        if folder is None:
-            os.close(fd)
 
 
 class AppendFile:
@@ -531,7 +596,8 @@ def _while_in_use(change: Callable[[], None]) -> None:
 def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     old, new = _Place(source), _Place(target)
     rename = os.rename if OPENS_FOLDERS else os.replace  # on Windows a rename refuses a name that is taken
-    _while_in_use(lambda: rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
+    with new.kept():
+        _while_in_use(lambda: rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
 
 
 def _rename_new(source: str | Path, target: str | Path) -> None:
@@ -597,10 +663,8 @@ def remove(path: Path) -> None:
     """Remove a file whose content is elsewhere, durably. A missing file is fine."""
     _notify("unlink", path)
     at = _Place(path)
-    try:
+    with suppress(FileNotFoundError), at.kept():
         _while_in_use(lambda: os.unlink(at.name, dir_fd=at.dir_fd))
-    except FileNotFoundError:
-        pass
 
 
 if hasattr(os, "pwrite"):

@@ -5,7 +5,8 @@ model keeps what each file held at its last fsync and which names of each folder
 it dies (all that follows raises Died) or answers with an error. Afterwards `power_cut` lays out one of the states that
 a file system may show then:
 
-    lost    nothing but what was fsynced, file by file and folder by folder
+    lost    nothing but what was fsynced, file by file and folder by folder; a file that was replaced or removed is
+            back, but holds another file's bytes if no descriptor has kept it since (ext4 with data=writeback)
     kept    everything that was written
     mixed   any subset of the pending names; of each file's unsynced bytes a prefix, zeros, garbage, or a hole
 
@@ -32,10 +33,14 @@ class Died(OSError):
 
 
 class Inode:
-    """One file's content on the platter; `path` is where the cache has it, None once that is gone."""
+    """One file's content on the platter; `path` is where the cache has it, None once that is gone.
+
+    `is_free`: it has neither a name in the cache nor a descriptor any more, so another file may be given its blocks.
+    """
 
     def __init__(self, path, durable=b""):
         self.path, self.durable = path, durable
+        self.is_free = False
         self.holes = []  # (start, end) that a failed fsync dropped
 
 
@@ -72,6 +77,7 @@ class SimulatedDisk:
         self.acknowledged = {}  # (sample, group, key, occurrence) -> the highest seq that ever was fsynced
         self._lock = threading.RLock()
         self._fds = {}  # descriptor -> Inode, or the path of a folder
+        self._only_kept = set()  # descriptors that are no open file: closing them can't be refused
         self._names = {}
         self._seen = {}  # inode -> bytes whose records were read
         self._pending = []
@@ -119,6 +125,8 @@ class SimulatedDisk:
                     self._names[path] = Inode(path)
                     self._pending.append({path: self._names[path]})
                 self._fds[fd] = self._names[path]
+            if flags & os.O_PATH:
+                self._only_kept.add(fd)
             self._end(half)
             return fd
 
@@ -169,8 +177,7 @@ class SimulatedDisk:
                 self._move_folder(source, target)
             inode = self._names.pop(source, None)
             if inode is not None:
-                if target in self._names:
-                    self._names[target].path = None
+                self._leave(self._names.get(target))
                 self._names[target], inode.path = inode, target
                 self._pending.append({target: inode, source: None})
             self._end(half)
@@ -189,20 +196,33 @@ class SimulatedDisk:
         with self._lock:
             half = self._begin("unlink", path)
             os.unlink(path)
-            inode = self._names.pop(path, None)
-            if inode is not None:
-                inode.path = None
+            self._leave(self._names.pop(path, None))
             self._pending.append({path: None})
             self._end(half)
 
     def close(self, fd):
         with self._lock:
             of = self._fds.pop(fd, None)
-            half = self._begin("close", of.path) if self.false_refusals and isinstance(of, Inode) and of.path else None
+            is_file = isinstance(of, Inode)
+            can_fail = self.false_refusals and is_file and of.path and fd not in self._only_kept
+            self._only_kept.discard(fd)
+            half = self._begin("close", of.path) if can_fail else None
             os.close(fd)
+            if is_file:
+                self._free(of)
             self._end(half)
 
     # ---- the model
+
+    def _leave(self, inode):
+        """A file has no name any more."""
+        if inode is not None:
+            inode.path = None
+            self._free(inode)
+
+    def _free(self, inode):
+        if not self.died.is_set():  # what a dead process closes is no longer given away before the power is cut
+            inode.is_free = inode.path is None and inode not in self._fds.values()
 
     def _begin(self, operation, path, torn=None):
         """Counts the operation. Returns None to go on, or what to raise once it was done all the same."""
@@ -315,10 +335,15 @@ class SimulatedDisk:
             place = os.path.join(str(target), os.path.relpath(path, self.root))
             os.makedirs(os.path.dirname(place), exist_ok=True)
             now = self._state.get(inode, inode.durable)
-            data = {"lost": inode.durable, "kept": now}.get(mode)
+            data = {"lost": self._others(inode) if inode.is_free else inode.durable, "kept": now}.get(mode)
             with open(place, "wb") as f:
                 f.write(self._torn(inode.durable, now) if data is None else data)
         os.makedirs(str(target), exist_ok=True)
+
+    def _others(self, freed):
+        """Bytes of another file, as many as this one had."""
+        others = [i.durable for i in self._durable_names.values() if i is not freed and i.durable]
+        return (self.rng.choice(others) if others else b"").ljust(len(freed.durable), b"\0")[: len(freed.durable)]
 
     def _torn(self, durable, now):
         if not now.startswith(durable):  # cut, and that is not durable yet
