@@ -375,24 +375,32 @@ def _left(found: SampleCounts) -> Iterator[tuple[str | None, str, int]]:
 
 def _missing(failed: Any, index: pd.Index[Any], remaining: _Remaining) -> tuple[Any, Any]:
     """Columns n_missing and is_partial. An error is not missing, but the next run tries it again."""
-    unknown = np.ones(len(index), bool)
-    left, is_whole = remaining.tasks, len(index) == 1 and index.names == [None]
-    if left is None:
-        return _whole(failed, unknown), pd.arrays.BooleanArray(~unknown, unknown)
-    if isinstance(left, pd.Series):
-        todo = left.reindex(index, fill_value=0).to_numpy(np.int64)
-    elif is_whole:
-        todo = np.array([left], np.int64)
-    elif left == 0:
-        todo = np.zeros(len(index), np.int64)
-    else:  # it is not known which of these rows the missing tasks will belong to
-        return _whole(failed, unknown), pd.arrays.BooleanArray(failed > 0, failed == 0)
+    all_rows = np.ones(len(index), bool)
+    if remaining.tasks is None:
+        return _integers(failed, unknown=all_rows), pd.arrays.BooleanArray(~all_rows, all_rows)
+    todo = _todo_by_row(index, remaining.tasks)
+    if todo is None:
+        return _integers(failed, unknown=all_rows), pd.arrays.BooleanArray(failed > 0, failed == 0)
     missing = np.maximum(todo - failed, 0)
-    is_partial = (missing > 0) | (failed > 0) | (is_whole and remaining.is_open)
-    return _whole(missing, ~unknown), pd.arrays.BooleanArray(is_partial, ~unknown)
+    is_partial = (missing > 0) | (failed > 0) | (_is_of_all(index) and remaining.is_open)
+    return _integers(missing, unknown=~all_rows), pd.arrays.BooleanArray(is_partial, ~all_rows)
 
 
-def _whole(values: Any, unknown: Any) -> Any:
+def _todo_by_row(index: pd.Index[Any], left: pd.Series[Any] | int) -> Any:
+    """Return how many tasks of each row aren't done; None where the rows that they will belong to aren't known."""
+    if isinstance(left, pd.Series):
+        return left.reindex(index, fill_value=0).to_numpy(np.int64)
+    if _is_of_all(index):
+        return np.array([left], np.int64)
+    return None if left else np.zeros(len(index), np.int64)
+
+
+def _is_of_all(index: pd.Index[Any]) -> bool:
+    """Return whether the only row counts all tasks: nothing was grouped by."""
+    return len(index) == 1 and index.names == [None]
+
+
+def _integers(values: Any, *, unknown: Any) -> Any:
     return pd.arrays.IntegerArray(np.asarray(values, np.int64), unknown)
 
 
