@@ -515,7 +515,7 @@ class _Failures(list[_Failure]):
 
     @property
     def are_too_many(self) -> bool:
-        """Whether so many have got the request and failed it that the request itself must be at fault."""
+        """Return whether enough endpoints have failed the request that it must be at fault itself."""
         return sum(failure.kind is not Unreachable for failure in self) >= MAX_FAILURES
 
 
