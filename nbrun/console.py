@@ -201,12 +201,7 @@ class Bars:
             return COLUMNS
 
     def _draw_samples(self, progress: Progress) -> None:
-        for sample in progress.since(self._version):
-            if sample.left:
-                self._open[sample.number] = sample
-            else:
-                self._open.pop(sample.number, None)
-        self._version = progress.version
+        self._note_open(progress)
         shown = [self._open[number] for number in sorted(progress.at_work) if number in self._open][:SAMPLE_BARS]
         while len(self._samples) > len(shown):
             self._samples.pop().close()
@@ -217,6 +212,15 @@ class Bars:
             bar.n = sample.done + sample.errors
             bar.set_description_str(f"{_one_line(sample.sample_id):<24.24}", refresh=False)
             bar.refresh()
+
+    def _note_open(self, progress: Progress) -> None:
+        """Note which samples have tasks left, by what has changed since they were drawn."""
+        for sample in progress.since(self._version):
+            if sample.left:
+                self._open[sample.number] = sample
+            else:
+                self._open.pop(sample.number, None)
+        self._version = progress.version
 
 
 class Lines:

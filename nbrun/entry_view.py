@@ -289,10 +289,7 @@ def text_of(s: EntryView) -> str:
     out = [f"{s.title}   {s.language}".rstrip(), f"{s.status}: {s.verdict}" if s.verdict else s.status]
     out += [f"  {name}: {as_text(value)}" for name, value in s.facts.items()]
     out = list(map(escape_control_chars, out))
-    if s.source is None:
-        out += ["", "The item was not kept (keep_items=False)."]
-    else:
-        out += _text_block("source", (f"{i:>4} | {line}" for i, line in enumerate(truncate(s.source), 1)))
+    out += _text_of_source(s.source)
     for title, text in _outputs(s):
         out += _optional_block(title, text, _LONG_LINES if title == "error" else _OTHER_LINES)
     if s.failing is not None:
@@ -300,6 +297,12 @@ def text_of(s: EntryView) -> str:
     out += _text_of_attempts(s.attempts)
     out += _optional_block("result", s.result, _LONG_LINES)
     return "\n".join(out)
+
+
+def _text_of_source(source: str | None) -> list[str]:
+    if source is None:
+        return ["", "The item was not kept (keep_items=False)."]
+    return _text_block("source", (f"{i:>4} | {line}" for i, line in enumerate(truncate(source), 1)))
 
 
 def _text_of_attempts(attempts: Sequence[Mapping[str, object]]) -> list[str]:
@@ -365,11 +368,7 @@ def html_of(s: EntryView) -> str:
     mark = _MARKS.get(s.verdict, _OTHER_MARK)
     verdict = f'<span class="verdict">{_safe(mark + (s.verdict or s.status))}</span>'
     head = f"<strong>{_safe(s.title)}</strong> {_safe(s.language)} {verdict}"
-    parts = [STYLE, f"<h4>{head}</h4>", _html_facts(s.facts)]
-    if s.source is None:
-        parts.append('<p class="facts">The item was not kept (<code>keep_items=False</code>).</p>')
-    else:
-        parts.append(f"<pre>{_highlighted(s.source, s.language)}</pre>")
+    parts = [STYLE, f"<h4>{head}</h4>", _html_facts(s.facts), _html_of_source(s)]
     for title, text in _outputs(s):
         parts += _optional_html(title if title == "stderr" else title.capitalize(), text)
     if s.failing is not None:
@@ -379,6 +378,12 @@ def html_of(s: EntryView) -> str:
     if s.result is not None:
         parts += ["<h5>Result</h5>", f"<pre>{_highlighted(s.result, 'JSON')}</pre>"]
     return f'<div class="nbrun-show">{"".join(parts)}</div>'
+
+
+def _html_of_source(s: EntryView) -> str:
+    if s.source is None:
+        return '<p class="facts">The item was not kept (<code>keep_items=False</code>).</p>'
+    return f"<pre>{_highlighted(s.source, s.language)}</pre>"
 
 
 def _safe(value: object) -> str:

@@ -366,8 +366,7 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
     Args:
         by: the column that names them; `api_used` where nothing is said, `worker_id` where that is empty.
     """
-    if by is None:
-        by = "api_used" if "api_used" in df.columns and df["api_used"].notna().any() else "worker_id"
+    by = _names_of_endpoints(df) if by is None else by
     need(df, (by, "status", "verdict", "duration_s"), "endpoints")
     table = _health(df, by)
     shown = table.head(MAX_ENDPOINTS)
@@ -395,6 +394,12 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
     ax.set_title(f"{len(table):,} endpoints" + (f", the {len(shown)} least healthy" if more else ""))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / (height - 1)), ncols=3, frameon=False)
     return ax
+
+
+def _names_of_endpoints(df: pd.DataFrame) -> str:
+    """Return the column that names the endpoints."""
+    is_known = "api_used" in df.columns and df["api_used"].notna().any()
+    return "api_used" if is_known else "worker_id"
 
 
 def _health(df: pd.DataFrame, by: str) -> pd.DataFrame:

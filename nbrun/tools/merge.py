@@ -25,6 +25,7 @@ from nbrun.results.sample_file import (
     NBRUN,
     FileInfo,
     Identity,
+    OldFile,
     Stored,
     Unreadable,
     in_chunks,
@@ -241,16 +242,19 @@ class _Merging:
             old = parse_old(data)
         except (Unreadable, ValueError):
             return False  # that is reported where it is read
-        first = next((held for held in those if held.match is not None), those[0])
-        assert first.info is not None
         entries = sum(map(len, old.groups.values()))
         self._out.dropped.same += entries * (len(those) - 1)
         self._count(entries)
-        self._put(self._name(first.info.name, first.sample_id), (data,), first.info.mtime_ns)
-        if first.match is not None and places_in(old, first.match, data) is not None:
-            self._matches.append({**first.match, "groups": first.match["groups"]})
-            self._save_matches(_AT_ONCE)
+        self._put_old(next((held for held in those if held.match is not None), those[0]), old, data)
         return True
+
+    def _put_old(self, held: Held, old: OldFile, data: bytes) -> None:
+        """Put a file of the older program in place, with the record of its match."""
+        assert held.info is not None
+        self._put(self._name(held.info.name, held.sample_id), (data,), held.info.mtime_ns)
+        if held.match is not None and places_in(old, held.match, data) is not None:
+            self._matches.append({**held.match, "groups": held.match["groups"]})
+            self._save_matches(_AT_ONCE)
 
     def _add(self, sample_id: str, those: list[Held]) -> None:
         with open_merged(those, self._out.dropped, self._problems) as merged:
