@@ -18,7 +18,7 @@ import sys
 import threading
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -502,16 +502,31 @@ class RowBuilder:
         if min(accepted) < 0 or min(n_tests) < 0 or not _say_no_more(results):
             self._old_extras(results, n_tests)
         self.n = begin + count
-        one, unknown = (1,), (nan,)
-        indexes, occurrences = identities.indexes, identities.occurrences
-        self._extend_numbers(
-            count, (indexes, occurrences, (0,), accepted, n_tests, n_passed, max_time_s, unknown, one, unknown)
-        )
+        numbers: dict[str, Sequence[float]] = {
+            "index": identities.indexes,
+            "occurrence": identities.occurrences,
+            "seq": (0,),
+            "accepted": accepted,
+            "n_tests": n_tests,
+            "n_passed": n_passed,
+            "max_time_s": max_time_s,
+            "duration_s": (nan,),
+            "attempts": (1,),
+            "started_at": (nan,),
+        }
+        texts: dict[str, Sequence[str | None]] = {
+            "group": (group,),
+            "status": ("done",),
+            "verdict": verdict,
+            "language": _languages_of(rows),
+            "error": (None,),
+            "api_used": (old.api_used or None,),
+            "worker_id": (old.worker_id or None,),
+            "run_id": (None,),
+        }
+        self._extend_numbers(count, numbers)
         self.keys += b"".join(identities.keys)
-        api_used, worker_id = (old.api_used or None,), (old.worker_id or None,)
-        self._extend_texts(
-            count, ((group,), ("done",), verdict, _languages_of(rows), (None,), api_used, worker_id, (None,))
-        )
+        self._extend_texts(count, texts)
         self._show_old(begin, old, group, rows, identities)
 
     def _show_old(
@@ -524,19 +539,19 @@ class RowBuilder:
             place = OldMatch(group, rank, None, index if index >= 0 else None, key, occurrence)
             self._listener(begin + rank, row, old_body(row, place, old) if self._bodies else None)
 
-    def _extend_numbers(self, count: int, columns: Sequence[Sequence[Any]]) -> None:
-        """Add the numbers of `count` rows to each of NUMBERS; one number is that of all rows.
+    def _extend_numbers(self, count: int, columns: Mapping[str, Sequence[float]]) -> None:
+        """Add the numbers of `count` rows to the columns of numbers; one number is that of all rows.
 
         An array is filled from an array in a quarter of the time that a list takes.
         """
-        for (name, code), values in zip(NUMBERS.items(), columns, strict=True):
-            some = array(code, values)
+        for name, code in NUMBERS.items():
+            some = array(code, columns[name])
             self.numbers[name] += some * count if len(some) == 1 else some
 
-    def _extend_texts(self, count: int, columns: Sequence[Sequence[str | None]]) -> None:
-        """Add the texts of `count` rows to each of TEXTS; one text is that of all rows."""
-        for name, texts in zip(TEXTS, columns, strict=True):
-            of = self.texts[name]
+    def _extend_texts(self, count: int, columns: Mapping[str, Sequence[str | None]]) -> None:
+        """Add the texts of `count` rows to the columns of texts; one text is that of all rows."""
+        for name in TEXTS:
+            of, texts = self.texts[name], columns[name]
             for text in dict.fromkeys(texts):
                 of.setdefault(text, len(of) - 1)
             codes = array("i", [of[text] for text in texts])
