@@ -193,16 +193,16 @@ class Folder:
         data=writeback. After a power cut the old name would be back, with the other file's content. The blocks of an
         open file are given to none.
         """
-        fd = -1
+        fd, size = -1, 0
         if _O_PATH:
             with suppress(OSError):  # mostly there is no such file
                 fd = os.open(name, _O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+                size = os.fstat(fd).st_size  # not later: FUSE may know nothing of a file without a name
         try:
             yield
         finally:  # also after an error: it isn't known then whether the name is taken
             is_full = False
             if fd >= 0:
-                size = os.fstat(fd).st_size
                 with _folders_lock:  # only now: a sync that began earlier would let it go before it has lost its name
                     self._kept.append(fd)
                     self._kept_bytes += size

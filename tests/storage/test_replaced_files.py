@@ -82,6 +82,27 @@ def test_few_are_kept_and_little(count, size, folder):
     assert 0 < most <= (64 if size == 10 else 2)
 
 
+class StaleHandles:
+    """A disk that answers no question about a file without a name, as FUSE and NFS may."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    @staticmethod
+    def fstat(fd):
+        found = os.fstat(fd)
+        if found.st_nlink == 0:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return found
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_nothing_is_asked_of_it_afterwards(change, folder, monkeypatch):
+    monkeypatch.setattr(files, "os", StaleHandles())
+    change(folder / "a.json")
+    files.sync_folder(folder)
+
+
 def test_what_is_kept_goes_with_the_folder(tmp_path):
     before = nameless()
     path = tmp_path / "other"
