@@ -164,10 +164,12 @@ class DirectoryLock:
         _held.discard(self)
 
     def _close(self) -> None:
-        for fd in (self._fd, self._around):
-            if fd >= 0:
-                os.close(fd)
+        fds = self._fd, self._around
         self._fd = self._around = -1
+        for fd in fds:
+            if fd >= 0:
+                with suppress(OSError):  # as FUSE and NFS may report: the descriptor is closed all the same
+                    os.close(fd)
 
 
 @contextmanager
