@@ -204,7 +204,7 @@ class _FileMaker:
         if journal and not whole:
             return info  # nothing of the journal can be read: the file stays
         if info is not None and info.place is not None:
-            info = directory.take_out(info)
+            info = self._take_out(info)
         header = self._index.headers.get(sample_id) or _header_of(info)
         name = info.name if info else directory.new_name(sample_id, header.get("name", ""))
         directory.listing.names.add(name)
@@ -237,6 +237,15 @@ class _FileMaker:
         saved.drop_damaged()
         directory.keep_damaged(info, saved.damaged)
         return saved
+
+    def _take_out(self, info: FileInfo) -> FileInfo | None:
+        """Put an archived sample into a file of its own. Return None where it is damaged: only the journal counts."""
+        try:
+            return self._directory.take_out(info)
+        except Unreadable as e:
+            what = f"{e}; what it held counts as missing"
+            self._directory.note(self._directory.path / info.name, what, info.sample_id)
+            return None
 
     def _readable(self, journal: Mapping[Identity, Stored]) -> list[Stored]:
         """Return the entries that hold what an entry must. The segment of any other one counts as damaged."""

@@ -482,6 +482,10 @@ def test_a_directory_is_repaired_that_was_killed_while_it_made_a_damaged_sample_
 
     kill.settings = {"name": "judge"}
     run([SAMPLES[3]], full, kill, redo=["p3"])
+    again = shutil.copytree(path, tmp_path / "again")
+    ran = []
+    run([SAMPLES[3]], again, judging(ran))
+    assert ran == [("p3", 2)], "it starts without repair, too"
     assert check(path, repair=True).is_ok
     made = load(path)
     assert len(made[made.sample_id == "p3"]) == 2
