@@ -10,12 +10,13 @@ follows it; it is held over the read or write itself.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from nbrun.errors import StorageError
 from nbrun.tuning import TUNING
@@ -69,8 +70,26 @@ def open_and_stat(
     try:
         return fd, check_plain(path, fd)
     except BaseException:
-        os.close(fd)
+        close(fd)
         raise
+
+
+def close(fd: int) -> None:
+    """Close a descriptor whose file was only read, or has nothing in it that must be durable.
+
+    Over FUSE and NFS that may report an error. It says nothing of what was read, and the descriptor is closed all the
+    same.
+    """
+    with suppress(OSError):
+        os.close(fd)
+
+
+class Reading(io.FileIO):
+    """A file that is only read; closing it raises no error, as `close` doesn't."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 def refuse_link(path: str | os.PathLike[str]) -> None:
@@ -158,7 +177,7 @@ def _oddness(entry: os.DirEntry[str]) -> str:
         return f"is {_kind_of(entry)}" if is_odd else ""
     if is_files_name and entry.stat(follow_symlinks=False).st_size > HOLE_BYTES:
         try:
-            os.close(open_plain(entry))
+            close(open_plain(entry))
         except NotPlainError as e:
             return str(e.strerror)
     return ""
@@ -186,7 +205,13 @@ def refuse_odd_folder(inner: Path) -> None:
 
 def open_reading(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
     """Open a regular file for reading bytes. Raise as `open_plain` does."""
-    return os.fdopen(open_plain(path), "rb", buffering)
+    return reader_of(open_plain(path), buffering=buffering)
+
+
+def reader_of(fd: int, *, buffering: int = -1) -> BinaryIO:
+    """Return a file object that reads from a descriptor and closes it."""
+    raw = Reading(fd)
+    return cast(BinaryIO, raw if buffering == 0 else io.BufferedReader(raw))
 
 
 def read_whole(path: str | os.PathLike[str], most: int | None = None) -> bytes:

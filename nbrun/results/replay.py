@@ -425,7 +425,7 @@ class JournalIndex:
     def close(self) -> None:
         """Close the segments."""
         while self.handles:
-            os.close(self.handles.popitem()[1])
+            plain_files.close(self.handles.popitem()[1])
 
 
 def index_journal(folder: Path) -> JournalIndex:

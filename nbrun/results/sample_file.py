@@ -236,7 +236,7 @@ def peek(path: Path | os.DirEntry[str]) -> FileInfo:
     except IsADirectoryError:
         raise Unreadable("is a folder") from None
     finally:
-        os.close(fd)
+        plain_files.close(fd)
 
 
 def info_of(name: str, data: bytes, mtime_ns: int) -> FileInfo:

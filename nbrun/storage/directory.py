@@ -567,7 +567,7 @@ class InFlightTasks:
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            plain_files.close(fd)
 
     def _left(self) -> tuple[str, set[bytes]]:
         """Return the last run's id and the fingerprints that it left."""

@@ -311,7 +311,7 @@ def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
 
 def open_reading(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file of a held folder for reading bytes. Raise as `open_plain` does."""
-    return os.fdopen(open_plain(path), "rb")
+    return plain_files.reader_of(open_plain(path))
 
 
 def discard(path: str | os.PathLike[str]) -> None:

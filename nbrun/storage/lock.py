@@ -93,7 +93,7 @@ class DirectoryLock:
             self._fd = before
             raise
         if before >= 0:
-            os.close(before)
+            plain_files.close(before)
 
     def _lock_around(self) -> None:
         if self._path.parent.name != FOLDER or not plain_files.OPENS_FOLDERS:
@@ -106,7 +106,7 @@ class DirectoryLock:
                 raise in_use(self._path, _note_of(self._path)) from None
             if e.errno not in _NO_LOCKS | {errno.EBADF}:
                 raise
-            os.close(self._around)  # NFS locks no folders
+            plain_files.close(self._around)  # NFS locks no folders
             self._around = -1
 
     def _lock(self) -> None:
@@ -114,7 +114,7 @@ class DirectoryLock:
         try:
             self._take(fd)
         except BaseException:
-            os.close(fd)
+            plain_files.close(fd)
             raise
         self._fd = fd
         try:
@@ -168,8 +168,7 @@ class DirectoryLock:
         self._fd = self._around = -1
         for fd in fds:
             if fd >= 0:
-                with suppress(OSError):  # as FUSE and NFS may report: the descriptor is closed all the same
-                    os.close(fd)
+                plain_files.close(fd)
 
 
 @contextmanager
@@ -190,7 +189,7 @@ def kept_quiet(path: Path) -> Iterator[None]:
         _share(path, fd)
         yield
     finally:
-        os.close(fd)
+        plain_files.close(fd)
 
 
 def _share(path: Path, fd: int) -> None:

@@ -2,6 +2,7 @@
 about a file is checked before it is used, so no saved result is overwritten with another's bytes."""
 
 import errno
+import fcntl
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from simulated_disk import SimulatedDisk
 from test_faults import run_through
 
 import nbrun
+from nbrun.results import plain_files
 from nbrun.storage import directory, files
 from nbrun.tools.check import check
 from tests.waiting import until
@@ -361,3 +363,41 @@ def test_each_folder_of_a_new_directory_is_synced_once_after_it_was_filled(tmp_p
     assert {at.parent for at in made} <= set(synced)
     for at in made:
         assert seen.index(("mkdir", at)) < seen.index(("fsync-folder", at.parent))
+
+
+def test_an_error_of_closing_what_was_read_costs_nothing(tmp_path, monkeypatch):
+    """FUSE and NFS may report an error then; what was read is right all the same."""
+    path = tmp_path / "r"
+    job = Job(make_samples(3))
+    whole = job.samples
+    job.samples = [{**s, "solutions": s["solutions"][:2]} for s in whole]
+    assert job.start(path).wait(60).state == "done"
+    before = saved(path)
+    failed = []
+
+    def close(fd, close=os.close):
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        is_read = os.path.isfile(name) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        close(fd)
+        if is_read and name.startswith(str(tmp_path)):
+            failed.append(name)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "close", close)
+    again = Job(whole)
+    again.generation = 1
+    assert again.start(path).wait(60).state == "done"
+    assert check(path).findings == []
+    assert failed
+    assert len(again.ran) == len(again.identities()) - len(before)
+    now = saved(path)
+    assert {identity: now[identity] for identity in before} == before
+
+
+def test_an_error_of_closing_a_file_object_is_ignored(tmp_path):
+    (tmp_path / "f").write_bytes(b"text")
+    for buffering in (-1, 0):
+        with plain_files.open_reading(tmp_path / "f", buffering=buffering) as f:
+            assert f.read() == b"text"
+            os.close(f.fileno())  # so closing it fails with EBADF
+        assert f.closed
