@@ -292,18 +292,26 @@ def test_a_group_that_is_missing_in_a_row_of_a_frame_has_no_items(missing: Any, 
 
 
 def polars_frame() -> Any:
-    return pytest.importorskip("polars").DataFrame(PROMPTS)
+    import polars
+
+    return polars.DataFrame(PROMPTS)
 
 
-TABLES = {
-    "polars": polars_frame,
-    "polars, lazy": lambda: polars_frame().lazy(),
-    "pyarrow": lambda: pytest.importorskip("pyarrow").Table.from_pylist(PROMPTS),
-    "pyarrow, a batch": lambda: pytest.importorskip("pyarrow").RecordBatch.from_pylist(PROMPTS),
-}
+def arrow(kind: str) -> Any:
+    import pyarrow as pa
+
+    return getattr(pa, kind).from_pylist(PROMPTS)
 
 
-@pytest.mark.parametrize("make", TABLES.values(), ids=TABLES)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(polars_frame, id="polars", marks=pytest.mark.needs("polars")),
+        pytest.param(lambda: polars_frame().lazy(), id="polars, lazy", marks=pytest.mark.needs("polars")),
+        pytest.param(lambda: arrow("Table"), id="pyarrow", marks=pytest.mark.needs("pyarrow")),
+        pytest.param(lambda: arrow("RecordBatch"), id="pyarrow, a batch", marks=pytest.mark.needs("pyarrow")),
+    ],
+)
 def test_rows_of_a_table_are_samples_whichever_library_it_is_of(make: Any, tmp_path: Path) -> None:
     progress = run(make(), tmp_path, groups=["prompt"])
     assert (progress.state, progress.done, progress.total) == ("done", 3, 3)
@@ -315,16 +323,23 @@ QUESTIONS = {"id": ["a", "b"], "text": ["x", "y"]}
 
 
 def dask_frame() -> Any:
-    return pytest.importorskip("dask.dataframe").from_pandas(pd.DataFrame(QUESTIONS), npartitions=1)
+    from dask import dataframe
+
+    return dataframe.from_pandas(pd.DataFrame(QUESTIONS), npartitions=1)
+
+
+def duckdb_relation() -> Any:
+    import duckdb
+
+    return duckdb.sql("select 'a' id, 'x' text union select 'b', 'y'")
 
 
 @pytest.mark.parametrize(
     ("make", "advice"),
     [
-        (dask_frame, "samples.compute()"),
-        (lambda: pytest.importorskip("duckdb").sql("select 'a' id, 'x' text union select 'b', 'y'"), "samples.df()"),
+        pytest.param(dask_frame, "samples.compute()", id="dask", marks=pytest.mark.needs("dask", "pyarrow")),
+        pytest.param(duckdb_relation, "samples.df()", id="duckdb", marks=pytest.mark.needs("duckdb")),
     ],
-    ids=["dask", "duckdb"],
 )
 def test_a_table_whose_rows_are_not_in_memory_is_refused_with_the_call_that_reads_them(
     make: Any, advice: str, tmp_path: Path
@@ -337,7 +352,9 @@ def test_a_table_whose_rows_are_not_in_memory_is_refused_with_the_call_that_read
     assert run(rows, tmp_path / "r").done == 2
 
 
+@pytest.mark.needs("pyarrow")
 def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
+    import pyarrow as pa
+
     with pytest.raises(InputError, match="two columns 'x'"):
         run(pa.Table.from_arrays([pa.array(["a"])] * 3, ["id", "x", "x"]), tmp_path)
