@@ -198,7 +198,7 @@ class ProgressTracker:
             if tally is not None:
                 self._tally = self._tally.plus(tally)
                 unexpected = tally.unexpected
-            if kinds or by_judge or unexpected:  # seldom
+            if kinds or by_judge or unexpected:  # rarely
                 self._add(number, errors=len(kinds), judge_errors=by_judge, unexpected=unexpected)
             self._ends += len(verdicts)
             self._rate_estimator.mark(self._clock(), self._ends)

@@ -475,7 +475,7 @@ def name_of(sample_id: str) -> str:
 
 
 def _is_plain(sample_id: str) -> bool:
-    """Return whether any file system takes an id as it is, and tells it from every other id."""
+    """Return whether any file system takes an id as it is, and as different from every other id."""
     return (
         _PLAIN.fullmatch(sample_id) is not None
         and not _RESERVED.fullmatch(sample_id)

@@ -101,7 +101,7 @@ def read_log(path: Path, scan: LogScan | None = None) -> Iterator[Record]:
 
 
 def records_in(f: BinaryIO | FileIO, scan: LogScan) -> Iterator[Record]:
-    """Do what `read_log` does with an open log, from where it stands."""
+    """Do what `read_log` does with an open log, from its position on."""
     for at, length, line in read_lines(f):
         record = None if line is None else unframe(line, at)
         if record is not None:

@@ -465,7 +465,7 @@ def test_repair_keeps_what_can_be_unpacked_of_a_damaged_member_as_text(full):
     check(full, repair=True)
     left = (full / ".nbrun" / "damaged" / "p3.json.0").read_text(errors="replace")
     assert left[: len(text) // 2] == text[: len(text) // 2]
-    assert "p3" not in set(load(full).sample_id), "nothing tells which of its results are right"
+    assert "p3" not in set(load(full).sample_id), "nothing says which of its results are right"
 
 
 def test_a_directory_is_repaired_that_was_killed_while_it_made_a_damaged_sample_again(full, tmp_path):
