@@ -36,7 +36,7 @@ EXTRA = "pip install -e '.[test-all]'"
 LONG = "long"
 #: A test may be skipped under --everything if its reason contains one of these: no package can change them.
 ALLOWED_SKIPS = (
-    "can't be mounted here",  # a tmpfs or a folder, in a container without the right to mount; the CI's machine may have it
+    "can't be mounted here",  # in a container without the right to mount; the CI's machine may have it
     "this ipykernel is older than 7",  # the newest one is installed there, an old one only by hand
     "solutions need it",  # a language that judging knows and that no test needs: Kotlin, Go, PyPy
     "NBRUN_AXE names no axe.min.js",  # npm brings it, which is no part of a Python project's CI
