@@ -33,8 +33,9 @@ from nbrun.tuning import TUNING
 MAX_UNSAVED_BYTES = 64 << 20
 #: The most bytes of a direct write.
 DIRECT_BYTES = 4 << 20
-#: How many commits go through the journal after a slow one.
-PAUSE = 100
+#: How many commits go through the journal after a slow one: the first number, twice as many each time that the disk is
+#: still slow after them, and at most the second. A disk that was slow once isn't spared for long.
+FIRST_PAUSE, LONGEST_PAUSE = 10, 100
 _BEFORE_BODY = CRC_HEX + 3  # bytes of a record before its body: the checksum, a tab, the kind, a tab
 
 
@@ -690,6 +691,7 @@ class DirectWriter:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder, self._prefix = folder, os.path.join(folder, "")
         self._pause = 0  # commits until the next direct write; written by the journal's thread, read by workers
+        self._next_pause = FIRST_PAUSE
 
     def accepts(self, state: SampleState, records: list[EntryRecord], size: int) -> bool:
         """Return whether this sample is written directly, as fast as the disk is now."""
@@ -720,5 +722,7 @@ class DirectWriter:
                 taken.append(file)
         files.sync_folder(self._folder)
         if time.monotonic() - began > TUNING.direct_slow_s:
-            self._pause = PAUSE
+            self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST_PAUSE)
+        else:
+            self._next_pause = FIRST_PAUSE
         return taken

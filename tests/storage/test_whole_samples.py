@@ -206,6 +206,32 @@ def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch, tuning):
     assert bool(nbrun.load_samples(tmp_path / "r").is_complete.all())
 
 
+def test_a_disk_that_stays_slow_is_tried_ever_more_rarely(tmp_path, monkeypatch, tuning):
+    """One that was slow once is tried again soon: it writes directly most of the time."""
+    monkeypatch.setattr(journal, "is_whole_sample", lambda state, records, size: True)
+    writer = journal.DirectWriter(tmp_path)
+
+    class File:
+        def put(self):
+            """Nothing to make durable."""
+
+    def direct_writes(commits):
+        count = 0
+        for _ in range(commits):
+            made = [File()] if writer.accepts(None, [], 0) else []
+            writer.put(made)
+            count += len(made)
+        return count
+
+    tuning(direct_slow_s=-1.0)
+    assert direct_writes(12) == 2
+    assert direct_writes(1000) == 11
+    tuning(direct_slow_s=60.0)
+    assert direct_writes(200) >= 100
+    tuning(direct_slow_s=-1.0)
+    assert direct_writes(12) == 2
+
+
 def test_a_file_that_cannot_be_made_goes_through_the_journal(tmp_path, at_once):
     """Nothing is reported unless the journal's thread fails on the same disk, too."""
     refused = []
