@@ -125,10 +125,14 @@ def in_use(call):
 
 os.rename, os.replace = in_use(rename), in_use(replace)
 for replace in (False, True):
-    files.NewFile("s.json", [b"%d" % replace], "s.tmp").put(replace=replace)
+    new = files.NewFile("s.json", [b"%d" % replace], "s.tmp")
+    new.sync(identify=True)
+    new.put(replace=replace)
     assert Path("s.json").read_bytes() == b"%d" % replace
+new = files.NewFile("s.json", [b"2"], "s.tmp")
+new.sync(identify=True)
 try:
-    files.NewFile("s.json", [b"2"], "s.tmp").put(replace=False)
+    new.put(replace=False)
 except FileExistsError:
     assert Path("s.json").read_bytes() == b"1" and len(refused) >= 6
     print("ALL WELL")

@@ -456,7 +456,7 @@ class NewFile:
     Threads: one makes it, another may put or drop it.
 
     Attributes:
-        identity: once it was put, what distinguishes it from another file of that name, if that was asked for.
+        identity: once it was synced, what distinguishes it from another file of that name, if that was asked for.
 
     Raises:
         OSError: the disk refused; nothing is left of it. From `put`: whether the file is in place isn't known, since
@@ -485,25 +485,33 @@ class NewFile:
     def begin_writeback(self) -> None:
         """Let the disk begin to write the content, without waiting for it.
 
-        `put` then waits half as long, most of all where several new files are put one after another: their blocks are
-        allocated by then, so one commit of the file system's own journal covers them. POSIX has no call for this; Linux
-        writes what it is advised to drop from its cache, and keeps what is not written yet.
+        `sync` then waits half as long, most of all where several new files are synced one after another: their blocks
+        are allocated by then, so one commit of the file system's own journal covers them. POSIX has no call for this;
+        Linux writes what it is advised to drop from its cache, and keeps what is not written yet.
         """
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError):  # it is only advice
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def put(self, *, identify: bool = True, replace: bool = True) -> None:
-        """Make the content durable and give it its name.
+    def sync(self, *, identify: bool) -> None:
+        """Make the content durable, before `put`."""
+        try:
+            _sync(self._fd, self._beside)
+            if identify:
+                self.identity = identity_of(os.fstat(self._fd))
+        except OSError:
+            self.drop()
+            raise
+        finally:
+            self._close()
+
+    def put(self, *, replace: bool = True) -> None:
+        """Give the file its name, after `sync`.
 
         Raises:
             FileExistsError: without `replace`, if the name is taken; the new file is dropped.
         """
         try:
-            _sync(self._fd, self._beside)
-            if identify:
-                self.identity = identity_of(os.fstat(self._fd))
-            self._close()
             _notify("rename", self._path)
             if replace:
                 _rename(self._beside, self._path)
@@ -512,8 +520,6 @@ class NewFile:
         except OSError:
             self.drop()
             raise
-        finally:
-            self._close()
 
     def drop(self) -> None:
         """Remove it, so that a full disk gets its room back; do nothing once it was put."""
@@ -545,6 +551,7 @@ def identity_at(path: str | Path) -> FileId | None:
 def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> FileId:
     """Put a file in place whole; the caller syncs the folder. Return its identity."""
     new = NewFile(path, parts, beside)
+    new.sync(identify=True)
     new.put()
     return new.identity
 

@@ -657,15 +657,18 @@ class DirectFile:
         """Let the disk begin to write the content, without waiting for it."""
         self._file.begin_writeback()
 
+    def sync(self) -> None:
+        """Make the content durable. Raise OSError."""
+        self._file.sync(identify=False)  # the state of a closed sample holds no places to compare with the file
+
     def put(self) -> None:
-        """Make the file durable, under its name; the caller syncs the folder.
+        """Give the file its name, after `sync`; the caller syncs the folder.
 
         Raises:
             FileExistsError: the name is taken.
             OSError: the disk refused.
         """
-        # identify: the state of a closed sample holds no places to compare with the file
-        self._file.put(identify=False, replace=False)
+        self._file.put(replace=False)
 
     def drop(self) -> None:
         """Remove the file; do nothing once it was put."""
@@ -714,6 +717,8 @@ class DirectWriter:
         if not made:
             return []
         began = time.monotonic()
+        for file in made:  # all of them before the first rename: renames and syncs in turn wait for each other
+            file.sync()
         taken = []
         for file in made:
             try:

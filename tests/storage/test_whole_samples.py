@@ -212,8 +212,11 @@ def test_a_disk_that_stays_slow_is_tried_ever_more_rarely(tmp_path, monkeypatch,
     writer = journal.DirectWriter(tmp_path)
 
     class File:
-        def put(self):
+        def sync(self):
             """Nothing to make durable."""
+
+        def put(self):
+            """Nothing to rename."""
 
     def direct_writes(commits):
         count = 0
