@@ -361,8 +361,9 @@ class Supervisor:
 
     def _cannot_save(self, e: OSError) -> RunHaltedError:
         where = f" ({e.filename})" if e.filename else ""
+        what = e.strerror or str(e).removesuffix(".")  # one of nbrun's own errors is a whole sentence
         message = (
-            f"Paused: results can't be saved, {e.strerror or e}{where}. Nothing that was saved is lost, and newer "
+            f"Paused: results can't be saved, {what}{where}. Nothing that was saved is lost, and newer "
             "results wait in memory. Fix the problem, then call run.resume()."
         )
         cause = StorageError(message, path=str(self.store.path))

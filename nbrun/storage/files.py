@@ -475,11 +475,8 @@ class NewFile:
             _notify("write", beside)
             for pieces in _batched(parts):
                 _write_all(self._fd, pieces)
-        except OSError:
-            self.drop()
-            raise
         except BaseException:
-            self._close()
+            self.drop()
             raise
 
     def begin_writeback(self) -> None:
@@ -499,11 +496,10 @@ class NewFile:
             _sync(self._fd, self._beside)
             if identify:
                 self.identity = identity_of(os.fstat(self._fd))
-        except OSError:
+            self._close()  # over FUSE and NFS, an error of it is one of writing
+        except BaseException:
             self.drop()
             raise
-        finally:
-            self._close()
 
     def put(self, *, replace: bool = True) -> None:
         """Give the file its name, after `sync`.
@@ -517,19 +513,20 @@ class NewFile:
                 _rename(self._beside, self._path)
             else:
                 _rename_new(self._beside, self._path)
-        except OSError:
+        except BaseException:
             self.drop()
             raise
 
     def drop(self) -> None:
-        """Remove it, so that a full disk gets its room back; do nothing once it was put."""
-        self._close()
+        """Remove it, so that a full disk gets its room back; do nothing once it was put. Raise no OSError."""
+        with suppress(OSError):
+            self._close()
         with suppress(OSError):
             at = _Place(self._beside)
             os.unlink(at.name, dir_fd=at.dir_fd)
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
+        fd, self._fd = self._fd, -1  # first: after an error the descriptor is closed all the same
         if fd >= 0:
             os.close(fd)
 
@@ -573,17 +570,22 @@ def write_and_check(
         _notify("rename", path)
         _rename(beside, path)
     except BaseException:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(at.name, dir_fd=at.dir_fd)
         raise
 
 
 def put_derived(path: Path, parts: Iterable[bytes | memoryview], beside: Path) -> None:
     """Put derived data in place whole, not durably: it carries a checksum and can be made again."""
-    with open(open_plain(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as f:
-        f.writelines(parts)
-    old, new = _Place(beside), _Place(path)
-    _while_in_use(lambda: _system.replace(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
+    try:
+        with open(open_plain(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as f:
+            f.writelines(parts)
+        old, new = _Place(beside), _Place(path)
+        _while_in_use(lambda: _system.replace(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
+    except BaseException:
+        with suppress(OSError):
+            discard(beside)
+        raise
 
 
 def _while_in_use(change: Callable[[], None]) -> None:

@@ -100,7 +100,7 @@ class Journal:
         self._attempts: list[OpenAttempt] = []
         self._flushing = 0  # calls of flush() that wait
         self._idle, self._gathering = True, False
-        self._closing = self._is_intake_closed = self._is_retrying = self._dead = False
+        self._closing = self._is_intake_closed = self._is_retrying = self._dead = self._has_ended = False
         self.backpressure = WriteBackpressure(self._lock)  # workers wait here
         self.saved = self.saved_bytes = 0
         self.fault: Exception | None = None
@@ -131,7 +131,10 @@ class Journal:
             file = self._direct.make(state, records, seq)
         finally:  # also after an error: flush() waits until everything that was put is saved
             with self._lock:
-                self._enqueue(Batch(state, records, size, file))
+                is_late = self._has_ended
+                self._enqueue(Batch(state, records, size, None if is_late else file))
+            if is_late and file is not None:
+                file.drop()
 
     def _enqueue(self, batch: Batch) -> None:
         """Queue a batch, and wake the journal's thread if it should save now. The caller holds the lock."""
@@ -225,6 +228,17 @@ class Journal:
                 self.backpressure.notify_all()
                 self._flushed.notify_all()
             self._on_fault(e)
+        finally:
+            self._drop_queued()
+
+    def _drop_queued(self) -> None:
+        """Drop the files of results that are not saved, when the thread ends."""
+        with self._lock:
+            self._has_ended = True
+            batches, self._queue = self._queue, [batch._replace(file=None) for batch in self._queue]
+        for batch in batches:
+            if batch.file is not None:
+                batch.file.drop()
 
     def _save_until_closed(self) -> None:
         committed = 0.0

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -249,3 +250,28 @@ def test_too_many_open_files(tmp_path):
     assert "Too many open files" in done.stdout
     assert done.stdout.split()[-1] == "60"
     assert len(nbrun.load_results(tmp_path / "r")) == 60
+
+
+def test_a_fault_while_the_run_resumes_is_reported_in_whole_sentences(tmp_path):
+    """It is one of nbrun's own errors then, which ends with a full stop."""
+    is_failing = threading.Event()
+
+    def refuse(operation, path):
+        if operation == "fsync-folder" and is_failing.is_set():
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    def fn(task):
+        is_failing.set()
+        return {"v": task.item}
+
+    with files.observe(refuse):
+        run = nbrun.start([{"id": "s", "solutions": ["a"]}], fn, tmp_path / "r", view=None)
+        until(lambda: run.progress.state == "paused")
+        run.resume()
+        until(lambda: run.progress.state == "paused" and "durable" in run.progress.message)
+        assert f"results can't be saved, {tmp_path / 'r'} can't be made durable: " in run.progress.message
+        assert ".." not in run.progress.message.replace(str(tmp_path), "")
+        is_failing.clear()
+        run.resume()
+        progress = run.wait(60)
+    assert (progress.state, progress.saved) == ("done", 1)

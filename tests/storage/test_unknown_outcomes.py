@@ -18,7 +18,10 @@ from test_faults import run_through
 
 import nbrun
 from nbrun.results import plain_files
-from nbrun.storage import directory, files
+from nbrun.samples import SampleReader
+from nbrun.storage import directory, entry, files
+from nbrun.storage.journal import Journal
+from nbrun.storage.sample_state import SampleState
 from nbrun.tools.check import check
 from tests.waiting import until
 
@@ -401,3 +404,131 @@ def test_an_error_of_closing_a_file_object_is_ignored(tmp_path):
             assert f.read() == b"text"
             os.close(f.fileno())  # so closing it fails with EBADF
         assert f.closed
+
+
+class NewFiles:
+    """Which new files are open. Closing one reports an error while `is_refused`, as it may over FUSE and NFS."""
+
+    def __init__(self, monkeypatch):
+        self.open, self.is_refused = {}, True  # descriptor -> name
+        self._open, self._close = os.open, os.close
+        monkeypatch.setattr(os, "open", self.note_open)
+        monkeypatch.setattr(os, "close", self.note_close)
+
+    def note_open(self, path, flags, *args, **kwargs):
+        fd = self._open(path, flags, *args, **kwargs)
+        if os.fspath(path).endswith(".tmp"):
+            self.open[fd] = path
+        return fd
+
+    def note_close(self, fd):
+        self._close(fd)
+        if self.open.pop(fd, None) is not None and self.is_refused:
+            raise OSError(errno.EIO, "closing failed")
+
+
+@pytest.mark.parametrize("moment", ["write", "fsync", "close"])
+def test_nothing_is_left_of_a_new_file_whose_closing_reports_an_error(moment, tmp_path, monkeypatch):
+    """Closing it, after the disk has refused, too: then the first error is the one that is reported."""
+    new_files = NewFiles(monkeypatch)
+
+    def refuse(operation, path):
+        if operation == moment:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    with files.observe(refuse), pytest.raises(OSError, match="closing failed" if moment == "close" else "No space"):
+        files.replace_file(tmp_path / "s.json", [b"new"], tmp_path / "s.tmp")
+    assert new_files.open == {}
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("put_in_place", [files.replace_file, files.put_derived])
+def test_nothing_is_left_of_a_new_file_whose_content_can_not_be_made(put_in_place, tmp_path, monkeypatch):
+    """Another program has changed the file that part of it would be copied from, for example."""
+    new_files = NewFiles(monkeypatch)
+    new_files.is_refused = False
+
+    def parts():
+        yield b"new"
+        raise ValueError("no second part")
+
+    with pytest.raises(ValueError, match="no second part"):
+        put_in_place(tmp_path / "s.json", parts(), tmp_path / "s.tmp")
+    if put_in_place is files.replace_file:  # the other is closed by its file object
+        assert new_files.open == {}
+    assert os.listdir(tmp_path) == []
+
+
+class Waiting:
+    """A journal whose thread is in a commit when the results of five whole samples are put."""
+
+    def __init__(self, path, tuning):
+        tuning(direct_from=2)
+        self.tmp = path / ".nbrun" / "tmp"
+        self.tmp.mkdir(parents=True)
+        self.saved = []
+        self.fault: OSError | None = None
+        self.has_begun, self.may_go_on, self.is_refused = threading.Event(), threading.Event(), threading.Event()
+        self.journal = Journal(path / ".nbrun", 1, 1, self.on_saved, self.on_fault, self.wait)
+        self.put(0)
+        until(self.has_begun.is_set)
+        for n in range(1, 6):
+            self.put(n)
+
+    def put(self, n):
+        sample = SampleReader({"solution": "solutions"}).read({"id": f"s{n}", "solutions": ["a", "b"]}, n)
+        state = SampleState(sample, f"s{n}.json")
+        records = [entry.encode(state, p, p, {"v": n}, 1, 0.0, 0.0, "w", None) for p in range(2)]
+        self.journal.put(state, records)
+
+    def wait(self):
+        self.has_begun.set()
+        assert self.may_go_on.wait(60)
+        if self.fault is not None:
+            raise self.fault
+
+    def on_saved(self, states, count):
+        self.saved += [state.sample_id for state in states]
+
+    def on_fault(self, e):
+        self.is_refused.set()
+
+
+def test_of_five_files_the_sync_of_the_third_fails(tmp_path, monkeypatch, tuning):
+    """Nothing is left of the five, though closing each reports an error, too; their results go to the journal."""
+    new_files = NewFiles(monkeypatch)
+    new_files.is_refused = False
+    waiting = Waiting(tmp_path, tuning)
+    synced = []
+
+    def refuse(operation, path):
+        if operation == "fsync" and path.endswith(".tmp"):
+            synced.append(path)
+            if len(synced) == 4:  # the first was the one of the commit before
+                new_files.is_refused = True
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    with files.observe(refuse):
+        waiting.may_go_on.set()
+        until(waiting.is_refused.is_set)
+    assert len(synced) == 4
+    assert new_files.open == {}
+    assert os.listdir(waiting.tmp) == []
+    waiting.journal.retry_after_fault()
+    assert waiting.journal.close(60)
+    assert waiting.saved == [f"s{n}" for n in range(6)]
+    assert sorted(p.name for p in tmp_path.glob("*.json")) == ["s0.json"]
+
+
+def test_a_run_that_is_stopped_after_a_fault_leaves_no_new_files(tmp_path, monkeypatch, tuning):
+    """Its last results are not saved; the files that were made of them would stay open as long as the kernel lives."""
+    new_files = NewFiles(monkeypatch)
+    waiting = Waiting(tmp_path, tuning)
+    assert len(os.listdir(waiting.tmp)) == 6
+    waiting.fault = OSError(errno.EIO, os.strerror(errno.EIO))
+    waiting.may_go_on.set()
+    until(waiting.is_refused.is_set)
+    assert not waiting.journal.close(60)
+    assert waiting.saved == []
+    assert new_files.open == {}
+    assert os.listdir(waiting.tmp) == []
