@@ -577,8 +577,9 @@ def write_and_check(
 
 def put_derived(path: Path, parts: Iterable[bytes | memoryview], beside: Path) -> None:
     """Put derived data in place whole, not durably: it carries a checksum and can be made again."""
+    fd = open_plain(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
-        with open(open_plain(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as f:
+        with open(fd, "wb") as f:
             f.writelines(parts)
         old, new = _Place(beside), _Place(path)
         _while_in_use(lambda: _system.replace(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
