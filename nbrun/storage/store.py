@@ -310,15 +310,13 @@ class ResultStore:
         """Close the directory and release its lock.
 
         Args:
-            clean: the files alone are complete, so the segments may be deleted.
+            clean: `finish` has returned True, so the files alone are complete.
         """
         with self._fault_lock:
             self._is_closed = True
         self.compactor.close()
-        if clean:
-            self._delete_segments()
-            if self.directory.is_in_place:  # it reaches the folder by its path
-                self.manifest.save()
+        if clean and self.directory.is_in_place:  # it reaches the folder by its path
+            self.manifest.save()
         self.journal.close(timeout_s)
         self.in_flight.end()
         self.directory.close()

@@ -18,7 +18,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
-from nbrun.storage import files
+from nbrun.storage import compactor, files
 from tests.waiting import until
 
 FAULTS = {
@@ -275,3 +275,25 @@ def test_a_fault_while_the_run_resumes_is_reported_in_whole_sentences(tmp_path):
         run.resume()
         progress = run.wait(60)
     assert (progress.state, progress.saved) == ("done", 1)
+
+
+def test_a_run_that_is_done_reports_no_pause(tmp_path, monkeypatch):
+    """Everything is in files and the segments are deleted when the store is closed: no fault counts any more."""
+    is_closing = threading.Event()
+    close = compactor.Compactor.close
+
+    def note_closing(self):
+        is_closing.set()
+        close(self)
+
+    def refuse(operation, path):
+        if is_closing.is_set():
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(compactor.Compactor, "close", note_closing)
+    with files.observe(refuse):
+        run = nbrun.start([{"id": "s", "solutions": ["a"]}], lambda task: {"v": 1}, tmp_path / "r", view=None)
+        progress = run.wait(60)
+    assert is_closing.is_set()
+    assert (progress.state, progress.saved, progress.message) == ("done", 1, "")
+    assert not list((tmp_path / "r" / ".nbrun").glob("journal-*"))
