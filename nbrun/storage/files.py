@@ -536,7 +536,7 @@ def identity_of(stat: os.stat_result) -> FileId:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def identity_at(path: str | Path) -> FileId | None:
+def identity_at(path: str | os.PathLike[str]) -> FileId | None:
     """Return the identity of the file that is at a path now; None where there is none."""
     try:
         at = _Place(path)
@@ -606,8 +606,25 @@ def _while_in_use(change: Callable[[], None]) -> None:
 def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     old, new = _Place(source), _Place(target)
     rename = os.rename if OPENS_FOLDERS else os.replace  # on Windows a rename refuses a name that is taken
+
+    def change() -> None:
+        rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
+
     with new.kept():
-        _while_in_use(lambda: rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
+        try:
+            _while_in_use(change)
+        except OSError:
+            if _is_there(target):
+                raise
+            change()  # FUSE may take an open file's name away before it renames: the new file is then the only one
+
+
+def _is_there(path: str | os.PathLike[str]) -> bool:
+    """Return whether a name is taken, or may be."""
+    try:
+        return identity_at(path) is not None
+    except OSError:
+        return True
 
 
 def _rename_new(source: str | Path, target: str | Path) -> None:

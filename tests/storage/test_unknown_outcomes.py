@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -440,6 +441,43 @@ def test_nothing_is_left_of_a_new_file_whose_closing_reports_an_error(moment, tm
         files.replace_file(tmp_path / "s.json", [b"new"], tmp_path / "s.tmp")
     assert new_files.open == {}
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces files by another call")
+def test_a_rename_that_fails_after_it_has_removed_the_old_file_is_made_again(tmp_path, monkeypatch):
+    """FUSE does two renames where the old file is open, and the second may fail: the new file is then the only one."""
+    (tmp_path / "s.json").write_bytes(b"old")
+    rename, failed = os.rename, []
+
+    def remove_and_fail(source, target, **kwargs):
+        if not failed:
+            failed.append(target)
+            os.unlink(tmp_path / "s.json")
+            raise OSError(errno.EIO, os.strerror(errno.EIO), source)
+        rename(source, target, **kwargs)
+
+    monkeypatch.setattr(os, "rename", remove_and_fail)
+    files.replace_file(tmp_path / "s.json", [b"new"], tmp_path / "s.tmp")
+    assert failed
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"s.json": b"new"}
+
+
+def test_a_rename_that_fails_twice_is_an_error(tmp_path, monkeypatch):
+    """So is one that fails once, while the old file is there."""
+    calls = []
+
+    def fail(source, target, **kwargs):
+        calls.append(target)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), source)
+
+    monkeypatch.setattr(os, "rename", fail)
+    monkeypatch.setattr(os, "replace", fail)
+    for n in (2, 3):
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            files.replace_file(tmp_path / "s.json", [b"new"], tmp_path / "s.tmp")
+        assert len(calls) == n
+        assert not (tmp_path / "s.tmp").exists()
+        (tmp_path / "s.json").write_bytes(b"old")
 
 
 @pytest.mark.parametrize("put_in_place", [files.replace_file, files.put_derived])
