@@ -331,8 +331,8 @@ class Progress:
         state: running, paused, draining, stopped, done or halted.
         total: tasks in all, None while the samples are still being read. Skipped items are not in it.
         done, errors: tasks with a result, tasks whose last try failed for good. `done` includes what earlier runs left.
-        running, waiting, queued, skipped: tasks in a worker now; waiting for another try; read and ready to run; never
-            to be run.
+        running, waiting, queued, skipped: tasks in a worker now, or not counted yet after it; waiting for another try;
+            read and ready to run; never to be run.
         resumed: how many of `done` earlier runs left.
         saved, unsaved: results on the disk; results that ended but are not on the disk yet.
         samples_done, samples_total: the latter None while unknown.

@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
@@ -66,6 +67,8 @@ class AsyncioPool(SingleThreadPool):
         self._slot_count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        # The sample of each outcome that is not counted yet: the loop appends, the saver removes.
+        self._uncounted: deque[SampleWork] = deque()
         self._quarantined_running = 0  # quarantined tasks in flight
         self._lost = 0  # coroutines that ignore their cancellation; the loop's thread writes it
 
@@ -105,9 +108,15 @@ class AsyncioPool(SingleThreadPool):
 
     def forget_in_child(self) -> None:
         self._in_flight.clear()
+        self._uncounted.clear()
 
     def at_work(self) -> list[SampleWork]:
-        return [sample for sample, _, _ in list(self._in_flight.values())]
+        """Return the samples of the tasks in flight; if there are none, those of outcomes that are not counted yet.
+
+        So once nothing is at work, all that has ended is counted.
+        """
+        in_flight = [sample for sample, _, _ in list(self._in_flight.values())]
+        return in_flight or list(self._uncounted)[: self.scheduler.target_workers]
 
     def tasks(self) -> list[tuple[Task, int]]:
         return [(task, since) for _, task, since in list(self._in_flight.values())]
@@ -242,14 +251,19 @@ class AsyncioPool(SingleThreadPool):
             result = as_mapping(result)
             scheduler.durations.append(took)
             record = scheduler.sink.encode(sample.work, position, item, result, task.attempt, started, took, name)
-            self._outcomes.put((sample, position, record, None))
+            self._put(sample, position, record, None)
         except BaseException as e:  # anything a task raises becomes its own error
             took = time.perf_counter() - began
             failure = after_exception(scheduler, sample, position, task, e, started, took, name)
             if failure is not None:
-                self._outcomes.put((sample, position, None, failure))
+                self._put(sample, position, None, failure)
         if scheduler.output.open:
             scheduler.output.end_lines(task)
+
+    def _put(self, sample: SampleWork, position: int, record: Record | None, failure: Failure | None) -> None:
+        """Queue the outcome of a task for the saver."""
+        self._uncounted.append(sample)
+        self._outcomes.put((sample, position, record, failure))
 
     async def _within(self, timeout_s: float, task: Task) -> object:
         """Return what fn returns within `timeout_s`; otherwise cancel it and raise TaskTimeout.
@@ -308,7 +322,10 @@ class AsyncioPool(SingleThreadPool):
             outcomes = [self._outcomes.get()]
             outcomes += [self._outcomes.get_nowait() for _ in range(self._outcomes.qsize())]  # no other thread gets any
             for completed in self._by_sample(filter(None, outcomes)):
+                count = len(completed.records)
                 complete(self.scheduler, completed)
+                for _ in range(count):
+                    self._uncounted.remove(completed.sample)
             if self._is_full:
                 with self.scheduler.lock:
                     self._ask()

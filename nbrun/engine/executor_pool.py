@@ -147,7 +147,7 @@ class Dispatcher(SingleThreadPool):
         self._stall_detector = StallDetector(scheduler)
         handle.cancel = self._cancel_waiting
         self._is_woken = self._has_cancelled = False
-        self._is_settling = False  # there is a chunk whose results the sink doesn't have yet
+        self._returned: Chunk | None = None  # it has left `out`, and its results are not counted yet
 
     # ---- WorkerPool
 
@@ -182,8 +182,15 @@ class Dispatcher(SingleThreadPool):
             done.wait(timeout_s)
 
     def at_work(self) -> list[SampleWork]:
-        """Return an estimate: a worker reports nothing before its chunk has ended."""
-        return [chunk.refs[0][0] for chunk in list(self.out.values())[: self.slots]]
+        """Return an estimate: a worker reports nothing before its chunk has ended.
+
+        A chunk whose results are not counted yet is at work, too: once nothing is, all that has ended is counted.
+        """
+        chunks = list(self.out.values())  # first: a chunk is in `_returned` before it leaves `out`
+        returned = self._returned
+        if returned is not None and returned not in chunks:
+            chunks.append(returned)
+        return [chunk.refs[0][0] for chunk in chunks[: self.slots]]
 
     def tasks(self) -> list[tuple[Task, int]]:
         """Return nothing: workers don't report which task they run."""
@@ -289,7 +296,9 @@ class Dispatcher(SingleThreadPool):
 
     def _may_send_quarantined(self) -> bool:
         """Return whether nothing runs but quarantined tasks, and another of them may. The caller holds the lock."""
-        if self._is_settling or not self.scheduler.is_all_fed or len(self.out) >= self.scheduler.quarantine_width:
+        if self._returned is not None or not self.scheduler.is_all_fed:
+            return False
+        if len(self.out) >= self.scheduler.quarantine_width:
             return False
         return all(chunk.is_quarantined for chunk in self.out.values())
 
@@ -334,10 +343,19 @@ class Dispatcher(SingleThreadPool):
     # ---- taking back
 
     def _take_back(self, token: str, future: Future[Any]) -> None:
-        chunk = self.out.pop(token, None)
+        chunk = self.out.get(token)
         if chunk is None:
             return  # a late result of a call that was given up
-        self._bytes -= chunk.size
+        self._returned = chunk
+        try:
+            del self.out[token]
+            self._bytes -= chunk.size
+            self._take_results(chunk, future)
+        finally:
+            self._returned = None
+
+    def _take_results(self, chunk: Chunk, future: Future[Any]) -> None:
+        """Complete the tasks of a chunk that has come back, or requeue those that did not run."""
         try:
             answer = _unpack(future.result(0))
         except BaseException as e:  # a broken pool, a cancelled future, SystemExit from a future
@@ -356,9 +374,7 @@ class Dispatcher(SingleThreadPool):
         if left:
             self.scheduler.give_back(left)
         self._came_back(chunk, rows, answer.size)
-        self._is_settling = True
         self._send()  # before the results are processed, so that no slot waits for that
-        self._is_settling = False
         self._receive(chunk, answer.written)
         settle(self.scheduler, chunk.refs, answer.worker, rows, self.payload.encoder)
 

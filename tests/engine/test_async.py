@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import nbrun
+from nbrun.storage.files import observe
 from tests.waiting import until
 
 
@@ -147,3 +148,39 @@ def test_a_coroutine_by_mistake_is_reported(tmp_path: Path) -> None:
     run = start(tmp_path / "r", lambda task: fn(task), 1, retry=None)
     run.wait(60)
     assert "give the async function itself" in run.errors()["error"].iloc[0]
+
+
+def test_while_something_that_has_ended_is_not_counted_something_runs(
+    tmp_path: Path, tuning: Callable[..., None]
+) -> None:
+    """Who waits until nothing runs may count on the numbers, and on `retry_errors()` to find every error."""
+    tuning(max_unsaved=1)
+    loops, go, ended = [], threading.Event(), 0
+
+    async def fn(task: nbrun.Task) -> Any:
+        nonlocal ended
+        loops.append(asyncio.get_running_loop())
+        ended += 1
+        return {}
+
+    def hook(operation: str, path: Any) -> None:
+        if ended and threading.current_thread().name == "nbrun-journal":
+            go.wait(60)
+
+    async def nothing() -> None:
+        pass
+
+    with observe(hook):  # the journal stands still, and with it who passes results on
+        samples = [{"id": f"s{n}", "solutions": [n]} for n in range(5)]
+        run = nbrun.start(samples, fn, tmp_path / "r", view=None, workers=8)
+        try:
+            until(lambda: ended == 5 and run.progress.done, "all have ended, and one is counted")
+            for _ in range(3):  # what the tasks' ends have scheduled has run then
+                asyncio.run_coroutine_threadsafe(nothing(), loops[0]).result(60)
+            progress = run.progress
+            assert progress.done < 5
+            assert progress.running > 0
+            assert progress.queued == 0
+        finally:
+            go.set()
+        assert run.wait(60).done == 5

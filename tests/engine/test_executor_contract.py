@@ -104,6 +104,28 @@ def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, tuning: Callable[...
     assert len(nbrun.load_results(tmp_path / "r")) == run.progress.saved == 0
 
 
+def test_while_something_that_has_come_back_is_not_counted_something_runs(tmp_path: Path) -> None:
+    """Who waits until nothing runs may count on the numbers, and on `retry_errors()` to find every error."""
+    asked, go = threading.Event(), threading.Event()
+
+    class Slow(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            asked.set()
+            go.wait(60)
+            return super().result(timeout)
+
+    def turn(n: int, future: Future[Any], run: Callable[[], None]) -> None:
+        future.__class__ = Slow
+        run()
+
+    run = Backend("odd", Odd(turn)).start(tmp_path / "r", lambda task: {}, [1])
+    assert asked.wait(60)
+    progress = run.progress
+    go.set()
+    assert (progress.running, progress.queued, progress.done) == (1, 0, 0)
+    assert run.wait(60).done == 1
+
+
 def test_when_nothing_comes_back_the_run_says_so(tmp_path: Path, tuning: Callable[..., None]) -> None:
     tuning(executor_silent_s=0.1, executor_look_s=0.05)
     go = threading.Event()
