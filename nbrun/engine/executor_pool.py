@@ -343,12 +343,11 @@ class Dispatcher(SingleThreadPool):
     # ---- taking back
 
     def _take_back(self, token: str, future: Future[Any]) -> None:
-        chunk = self.out.get(token)
-        if chunk is None:
-            return  # a late result of a call that was given up
-        self._returned = chunk
+        self._returned = self.out.get(token)
         try:
-            del self.out[token]
+            chunk = self.out.pop(token, None)
+            if chunk is None:
+                return  # a late result of a call that was given up, perhaps just now by another thread
             self._bytes -= chunk.size
             self._take_results(chunk, future)
         finally:
