@@ -107,7 +107,7 @@ class Compactor:
         self._closing = self._broken = False
         self._deleting = threading.Lock()  # one thread at a time deletes segments: held over I/O on purpose
         self._room = threading.Condition(self._lock)  # workers wait here
-        self._threads: list[threading.Thread] = []
+        self.threads: list[threading.Thread] = []
         self._add_thread()
 
     # ---- journal's thread
@@ -127,7 +127,7 @@ class Compactor:
                 return
             self._queue(state)
             self._work.notify()
-            if len(self._due) > ANOTHER_FROM and len(self._threads) < MAX_THREADS:
+            if len(self._due) > ANOTHER_FROM and len(self.threads) < MAX_THREADS:
                 self._add_thread()
 
     def _queue(self, state: SampleState) -> None:
@@ -136,12 +136,12 @@ class Compactor:
         self._due.append(state)
 
     def _add_thread(self) -> None:
-        number = len(self._threads)
+        number = len(self.threads)
         name = f"nbrun-files-{number}" if number else "nbrun-files"
         try:
-            self._threads.append(start_daemon(self._run, name))
+            self.threads.append(start_daemon(self._run, name))
         except ThreadLimitError:
-            if not self._threads:
+            if not self.threads:
                 raise
 
     # ---- workers
@@ -178,7 +178,7 @@ class Compactor:
         for state in behind:
             self._queue(state)
         self._work.notify_all()
-        for _ in range(min(MAX_THREADS, len(self._due)) - len(self._threads)):
+        for _ in range(min(MAX_THREADS, len(self._due)) - len(self.threads)):
             self._add_thread()
         return bool(behind)
 
@@ -191,14 +191,15 @@ class Compactor:
         """True while a sample is due and no fault keeps it from being written."""
         return bool(self._due) and not self._broken
 
-    def close(self) -> None:
-        """End each thread after the file that it writes."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """End each thread after the file that it writes; after `timeout_s`, one may still write."""
         with self._lock:
             self._closing = True
             self._work.notify_all()
             self._room.notify_all()
-        for thread in self._threads:
-            thread.join(5.0)
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self.threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def delete_all_segments(self, carried: int) -> bool:
         """At a clean end, delete every segment whose entries are in files. Return False on a fault.

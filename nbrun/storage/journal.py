@@ -107,7 +107,7 @@ class Journal:
         self.segments = Segments(folder, next_segment)
         self._seq = next_seq - 1
         self.open_attempts = OpenAttempts()
-        self._thread = start_daemon(self._run, "nbrun-journal")
+        self.thread = start_daemon(self._run, "nbrun-journal")
 
     # ---- workers
 
@@ -201,9 +201,11 @@ class Journal:
             self._closing = self._is_intake_closed = True
             self._work.notify()
             self.backpressure.notify_all()
-        self._thread.join(timeout_s)
+        self.thread.join(timeout_s)
+        if self.thread.is_alive():
+            return False
         self.segments.close()
-        return done and not self._thread.is_alive()
+        return done
 
     # ---- the files thread
 

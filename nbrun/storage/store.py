@@ -38,6 +38,7 @@ from nbrun.storage.recovery import attempt_body, decode_hint, recover
 from nbrun.storage.resume import RerunRules, ResumePlan, ResumePlanner
 from nbrun.storage.sample_state import DONE, SampleState
 from nbrun.texts import bytes_text
+from nbrun.threads import start_daemon
 from nbrun.tuning import TUNING
 
 #: How many results make an average of what one takes on the disk.
@@ -309,16 +310,30 @@ class ResultStore:
     def close(self, timeout_s: float | None = None, *, clean: bool = True) -> None:
         """Close the directory and release its lock.
 
+        If the disk doesn't answer within `timeout_s`, that is done later: a file that is still being written must not
+        replace one that another run has written meanwhile.
+
         Args:
             clean: `finish` has returned True, so the files alone are complete.
         """
         with self._fault_lock:
             self._is_closed = True
-        self.compactor.close()
+        self.compactor.close(timeout_s)
         if clean and self.directory.is_in_place:  # it reaches the folder by its path
             self.manifest.save()
         self.journal.close(timeout_s)
         self.in_flight.end()
+        late = [thread for thread in (self.journal.thread, *self.compactor.threads) if thread.is_alive()]
+        if late:
+            what = "is still being written, and its disk doesn't answer: it stays locked until then"
+            self.directory.note(self.path, what)
+            start_daemon(self._release, "nbrun-release", (late,))
+        else:
+            self._release([])
+
+    def _release(self, late: list[threading.Thread]) -> None:
+        for thread in late:
+            thread.join()
         self.directory.close()
         self._guard.release()
 

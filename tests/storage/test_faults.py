@@ -17,7 +17,7 @@ from power_cuts import Job, check_end, check_saved, make_samples
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.errors import RunHaltedError, StorageError
+from nbrun.errors import ResultsInUseError, RunHaltedError, StorageError
 from nbrun.storage import compactor, files
 from tests.waiting import until
 
@@ -297,3 +297,36 @@ def test_a_run_that_is_done_reports_no_pause(tmp_path, monkeypatch):
     assert is_closing.is_set()
     assert (progress.state, progress.saved, progress.message) == ("done", 1, "")
     assert not list((tmp_path / "r" / ".nbrun").glob("journal-*"))
+
+
+def test_a_directory_stays_locked_while_a_write_of_an_ended_run_hangs(tmp_path):
+    """The disk may answer later, and the file then would replace one that the next run has written meanwhile."""
+    is_hanging, answers, breaks = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(operation, path):
+        name = threading.current_thread().name
+        if name == "nbrun-files" and operation == "fsync" and not breaks.is_set():
+            is_hanging.set()
+            assert answers.wait(60)
+        if name == "nbrun-journal" and operation == "write" and breaks.is_set() and not answers.is_set():
+            raise ValueError("a fault of nbrun's own")
+
+    def fn(task):
+        if task.sample_id == "b":
+            assert is_hanging.wait(60)
+            breaks.set()
+        return {"v": task.item}
+
+    samples = [{"id": "a", "solutions": [1, 2]}, {"id": "b", "solutions": [3]}]
+    with files.observe(hang):
+        run = nbrun.start(samples, fn, tmp_path / "r", workers=1, view=None)
+        with pytest.raises(RunHaltedError):
+            run.wait(60)
+        until(lambda: run.progress.state == "halted")
+        with pytest.raises(ResultsInUseError):
+            nbrun.start(samples, lambda task: {"v": 0}, tmp_path / "r", view=None)
+        answers.set()
+        until(lambda: not any(t.name == "nbrun-release" for t in threading.enumerate()))
+        progress = nbrun.start(samples, lambda task: {"v": 0}, tmp_path / "r", view=None).wait(60)
+    assert (progress.state, progress.resumed) == ("done", 2)
+    assert nbrun.load_results(tmp_path / "r")["v"].tolist() == [1, 2, 0]
