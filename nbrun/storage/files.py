@@ -611,16 +611,17 @@ def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
         rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
 
     with new.kept():
+        is_new = not _may_exist(target)
         try:
             _while_in_use(change)
         except OSError:
-            if _is_there(target):
+            if is_new or _may_exist(target):
                 raise
             change()  # FUSE may take an open file's name away before it renames: the new file is then the only one
 
 
-def _is_there(path: str | os.PathLike[str]) -> bool:
-    """Return whether a name is taken, or may be."""
+def _may_exist(path: str | os.PathLike[str]) -> bool:
+    """Return whether a name is taken; True where the disk doesn't answer that."""
     try:
         return identity_at(path) is not None
     except OSError:

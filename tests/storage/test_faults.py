@@ -282,9 +282,9 @@ def test_a_run_that_is_done_reports_no_pause(tmp_path, monkeypatch):
     is_closing = threading.Event()
     close = compactor.Compactor.close
 
-    def note_closing(self):
+    def note_closing(self, timeout_s):
         is_closing.set()
-        close(self)
+        close(self, timeout_s)
 
     def refuse(operation, path):
         if is_closing.is_set():
