@@ -153,7 +153,7 @@ def test_a_coroutine_by_mistake_is_reported(tmp_path: Path) -> None:
 def test_while_something_that_has_ended_is_not_counted_something_runs(
     tmp_path: Path, tuning: Callable[..., None]
 ) -> None:
-    """Who waits until nothing runs may count on the numbers, and on `retry_errors()` to find every error."""
+    """Once nothing runs, the numbers are complete, and `retry_errors()` finds every error."""
     tuning(max_unsaved=1)
     loops, go, ended = [], threading.Event(), 0
 
@@ -170,7 +170,7 @@ def test_while_something_that_has_ended_is_not_counted_something_runs(
     async def nothing() -> None:
         pass
 
-    with observe(hook):  # the journal stands still, and with it who passes results on
+    with observe(hook):  # the journal's thread waits, and with it the thread that counts outcomes
         samples = [{"id": f"s{n}", "solutions": [n]} for n in range(5)]
         run = nbrun.start(samples, fn, tmp_path / "r", view=None, workers=8)
         try:

@@ -105,7 +105,7 @@ def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, tuning: Callable[...
 
 
 def test_while_something_that_has_come_back_is_not_counted_something_runs(tmp_path: Path) -> None:
-    """Who waits until nothing runs may count on the numbers, and on `retry_errors()` to find every error."""
+    """Once nothing runs, the numbers are complete, and `retry_errors()` finds every error."""
     asked, go = threading.Event(), threading.Event()
 
     class Slow(Future[Any]):

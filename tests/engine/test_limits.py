@@ -146,11 +146,10 @@ def test_a_hold_keeps_every_task_back(near: Backend, tmp_path: Path) -> None:
 
     run = near.start(tmp_path / "r", fn, list(range(3000)))
     until(lambda: "HTTP 429" in run.progress.message or run.progress.ended, "the panel says so")
-    held = time.monotonic()  # a busy machine may take a while from the refusal to the hold
     progress = run.wait(60)
     assert progress.done == 3000
     assert "HTTP 429" not in progress.message
-    late = [at - refused[0] for at in begun if held + 0.1 < at < refused[0] + 0.65]
+    late = [at - refused[0] for at in begun if 0.1 < at - refused[0] < 0.65]
     assert not late, late[:5]
     assert sum(at > refused[0] + 0.65 for at in begun) > 1, "more was held back than the task that was refused"
 
@@ -167,12 +166,11 @@ def test_a_pause_and_a_stop_end_a_hold(near: Backend, tmp_path: Path) -> None:
 
 def test_starts_per_second(backend: Backend, tmp_path: Path) -> None:
     backend.run(tmp_path / "first", lambda t: {}, list(range(24)))  # a pool that still starts would run all at once
-    run = backend.run(tmp_path / "r", lambda t: {"at": time.time()}, list(range(48)), workers=8, max_per_s=40)
-    assert run.progress.done == 48
+    run = backend.run(tmp_path / "r", lambda t: {"at": time.time()}, list(range(24)), workers=8, max_per_s=40)
+    assert run.progress.done == 24
     at = sorted(nbrun.load_results(tmp_path / "r")["at"])
-    assert 0.8 < at[-1] - at[0] < patience(8)
-    # Ten have their turn in that time, one more does at its edge, and each worker may still have one that is late.
-    assert max(sum(1 for b in at if a <= b < a + 0.25) for a in at) <= 10 + 1 + 8, at
+    assert 0.5 < at[-1] - at[0] < patience(4)
+    assert max(sum(1 for b in at if a <= b < a + 0.25) for a in at) <= 14, at
 
 
 def test_a_limit_can_be_changed_by_the_cell_run_again(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ if run is not None:
     run.stop(drain=False)
     ended = threading.Event()
     run.add_done_callback(lambda run: ended.set())
-    assert ended.wait(60)
+    assert ended.wait(5)
 """
 
 
