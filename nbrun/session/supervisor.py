@@ -767,7 +767,9 @@ class Supervisor:
             scheduler.wait_for_workers(TUNING.abandon_after_s)
             store.journal.close_intake()
         clean = self._finish_store()
-        store.close(5.0, clean=clean)
+        if not store.close(5.0, clean=clean):
+            what = "stays locked until its last write has ended, or this process: the disk doesn't answer"
+            self.notices.add(f"{store.path} {what}.")
         self.notices.add_problems(store.problems)
         self._close_fn()
         self.halt = scheduler.run_state.broken or self.halt

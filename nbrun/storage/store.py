@@ -307,14 +307,15 @@ class ResultStore:
         self.journal.segments.end_current()
         return self.compactor.delete_all_segments(self._carried)
 
-    def close(self, timeout_s: float | None = None, *, clean: bool = True) -> None:
+    def close(self, timeout_s: float | None = None, *, clean: bool = True) -> bool:
         """Close the directory and release its lock.
-
-        If the disk doesn't answer within `timeout_s`, that is done later: a file that is still being written must not
-        replace one that another run has written meanwhile.
 
         Args:
             clean: `finish` has returned True, so the files alone are complete.
+
+        Returns:
+            False if the disk doesn't answer within `timeout_s`. The lock is then released once the last write has
+            ended: a file that is still being written must not replace one that another run has written meanwhile.
         """
         with self._fault_lock:
             self._is_closed = True
@@ -325,11 +326,10 @@ class ResultStore:
         self.in_flight.end()
         late = [thread for thread in (self.journal.thread, *self.compactor.threads) if thread.is_alive()]
         if late:
-            what = "is still being written, and its disk doesn't answer: it stays locked until then"
-            self.directory.note(self.path, what)
             start_daemon(self._release, "nbrun-release", (late,))
         else:
             self._release([])
+        return not late
 
     def _release(self, late: list[threading.Thread]) -> None:
         for thread in late:
